@@ -4,8 +4,10 @@ use super::in_catalog::{self, CatalogArgs, InCatalog};
 use super::shown::{self, cell, items};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Commands about deployments.
 #[derive(Debug, Subcommand)]
@@ -49,7 +51,8 @@ pub struct CreateArgs {
     /// Stages by name: `slow`, `normal`, `fast` or `emergency`.
     #[arg(long, value_name = "NAME", default_value = "normal", conflicts_with = "stages")]
     preset: String,
-    /// Stages of one's own: thousandths of the group, and hours of soak, such as `50:12,1000:0`.
+    /// Stages of one's own: thousandths of the group, and hours of soak, such as `50:12,1000:0`; before these, `@FILE:HOURS` for the devices
+    /// of a file, one id a line.
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     stages: Option<Vec<String>>,
     /// When devices may restart for it, such as `sa,su 02:00-04:00+60`: days, minutes, and minutes ahead of UTC.
@@ -138,10 +141,11 @@ const MEMBERS: [(&str, &str); 23] = [
     ("soaks until", "soaks_until"),
 ];
 
-const DEVICE_COLUMNS: [(&str, &str); 5] = [
+const DEVICE_COLUMNS: [(&str, &str); 6] = [
     ("DEVICE", "device"),
     ("VERSION", "version"),
     ("SLOT", "slot"),
+    ("LIST OF STAGE", "listed_in"),
     ("WHY NOT YET", "why_not"),
     ("SEEN", "seen_at"),
 ];
@@ -195,13 +199,31 @@ fn create(args: &CreateArgs) -> Result<()> {
 /// Reads a stage, such as `50:12`.
 fn stage_of(text: &str) -> Result<Value> {
     let read = || {
-        let (permille, hours) = text.split_once(':')?;
-        let (permille, hours): (u16, u64) = (permille.parse().ok()?, hours.parse().ok()?);
-        Some(json!({ "permille": permille, "soak_s": hours.saturating_mul(3600) }))
+        let (size, hours) = text.rsplit_once(':')?;
+        let hours: u64 = hours.parse().ok()?;
+        Some((size, hours.saturating_mul(3600)))
     };
-    read().with_context(|| {
-        format!("--stages: {text} is no stage; write thousandths and hours, such as 50:12,1000:0")
-    })
+    let wrong = || {
+        format!(
+            "--stages: {text} is no stage; write thousandths and hours, such as 50:12,1000:0, or @FILE:HOURS before them"
+        )
+    };
+    let (size, soak_s) = read().with_context(wrong)?;
+    if let Some(path) = size.strip_prefix('@') {
+        return Ok(json!({ "devices": ids_of(Path::new(path))?, "soak_s": soak_s }));
+    }
+    let permille: u16 = size.parse().ok().with_context(wrong)?;
+    Ok(json!({ "permille": permille, "soak_s": soak_s }))
+}
+
+/// Reads the ids of a file, one a line; blank lines and those that begin with `#` are none.
+fn ids_of(path: &Path) -> Result<Vec<String>> {
+    let bytes = workspace::read(path)?;
+    let text = String::from_utf8(bytes).ok();
+    let text = text.with_context(|| format!("--stages: {} is no text", path.display()))?;
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
 }
 
 fn act(args: &NamedArgs, action: &str, becomes: &str) -> Result<()> {
@@ -261,7 +283,7 @@ mod tests {
     #[test]
     fn stages_are_thousandths_and_hours() {
         assert_eq!(stage_of("50:12").unwrap(), json!({"permille": 50, "soak_s": 43_200}));
-        for wrong in ["", "50", "50:", ":12", "x:1", "5%:1", "70000:1"] {
+        for wrong in ["", "50", "50:", ":12", "x:1", "5%:1", "70000:1", "@file", "@file:x"] {
             let says = stage_of(wrong).unwrap_err().to_string();
             assert!(says.starts_with("--stages: "), "{says}");
         }

@@ -1,6 +1,6 @@
 //! Deployments: drafted, shown, stopped and given up.
 
-use crate::installation::Installation;
+use crate::installation::{Installation, id as id_of};
 use serde_json::json;
 
 #[test]
@@ -27,7 +27,8 @@ fn deployments_are_drafted_shown_and_given_up() {
     let stages =
         [&create[..], &["--stages", "50:12,1000:0", "--window", "sa,su 02:00-04:00+60"]].concat();
     let own = installation.json(&[&stages[..], &["--deadline-hours", "48"]].concat());
-    let expected = json!([{"permille": 50, "soak_s": 43_200}, {"permille": 1000, "soak_s": 0}]);
+    let share = |permille: u16, soak_s: u64| json!({"permille": permille, "listed": null, "soak_s": soak_s});
+    let expected = json!([share(50, 43_200), share(1000, 0)]);
     assert_eq!((&own["stages"], &own["deadline_s"]), (&expected, &json!(172_800)));
     installation.fails(
         1,
@@ -39,6 +40,28 @@ fn deployments_are_drafted_shown_and_given_up() {
         &[&create[..], &["--preset", "soon"]].concat(),
         &["400 malformed", "preset: "],
     );
+    // A laboratory's devices first.
+    let ids = [id_of(1), id_of(2)];
+    std::fs::write(
+        installation.at("lab.txt"),
+        format!("# the laboratory\n{}\n\n{}\n", ids[0], ids[1]),
+    )
+    .unwrap();
+    let listed = [&create[..], &["--stages", "@lab.txt:24,1000:0"]].concat();
+    installation.fails(
+        1,
+        &listed,
+        &["400 malformed", "stages[0].devices: ", &ids[0], "is no device of the catalog"],
+    );
+    for device in &ids {
+        let claim = ["device", "claim", device, "--grade", "hardware"];
+        let group = ["--product", "pump", "--group", "production"];
+        installation.succeeds(&[&claim[..], &group].concat());
+    }
+    let made = installation.json(&listed);
+    assert_eq!(made["stages"][0], json!({"permille": null, "listed": 2, "soak_s": 86_400}));
+    let nowhere = [&create[..], &["--stages", "@nothing.txt:24,1000:0"]].concat();
+    installation.fails(1, &nowhere, &["nothing.txt"]);
     installation.succeeds(&["deployment", "withdraw", id]);
     assert_eq!(installation.json(&["deployment", "show", id])["state"], "withdrawn");
     let off = ["device-group", "update", "production", "--product", "pump", "--update", "off"];

@@ -5,7 +5,7 @@ use crate::ask::{Ask, Query};
 use crate::failure::Failure;
 use crate::place::is_plain;
 use crate::rows::{Deployment, Device, Listed, Release, ShownThreat, Token, Webhook};
-use crate::text::{count, minute, permille, short};
+use crate::text::{self, count, minute, short};
 use serde::Serialize;
 
 /// What an action will do.
@@ -99,7 +99,7 @@ fn of_deployment(action: Action, deployment: &Deployment) -> Outlook {
     let nobody_new = "Nobody new is given the release, from this moment on.".to_owned();
     let kept = format!(
         "{given} given the release: {} have committed it and keep it.",
-        crate::text::number(&number(deployment.committed))
+        text::number(&number(deployment.committed))
     );
     let going = format!(
         "{} fetching or trying it now, and may still commit it.",
@@ -134,11 +134,14 @@ fn of_deployment(action: Action, deployment: &Deployment) -> Outlook {
             let first = deployment
                 .stages
                 .first()
-                .map(|stage| permille(&stage.permille))
+                .map(|stage| match stage.listed {
+                    Some(_) => text::stage(stage),
+                    None => format!("{} of the devices", text::stage(stage)),
+                })
                 .unwrap_or_default();
             (
                 vec![
-                    format!("The first stage begins: {first} of the devices of {product}/{group} may be given {component} {version}, as they check in."),
+                    format!("The first stage begins: {first} of {product}/{group} may be given {component} {version}, as they check in."),
                     format!("{} follow by themselves, as those before succeed.", count(&u64::try_from(deployment.stages.len().saturating_sub(1)).unwrap_or(0), "more stage", "more stages")),
                 ],
                 vec![

@@ -91,7 +91,7 @@ rows! {
     /// A threshold of threat detection.
     Threshold { name: String, value: u32, is_set: bool, default: u32, rules: Vec<String>, means: String, }
     /// A stage of a deployment.
-    Stage { permille: u16, soak_s: u64, }
+    Stage { permille: Option<u16>, listed: Option<u16>, soak_s: u64, }
     /// A deployment.
     Deployment {
         id: String,
@@ -134,6 +134,7 @@ rows! {
         slot: Option<String>,
         why_not: Option<String>,
         says: Option<String>,
+        listed_in: Option<u32>,
         granted_at: Option<u64>,
         seen_at: Option<u64>,
     }

@@ -37,6 +37,14 @@ pub(crate) fn percent(part: &u64, whole: &u64) -> String {
     }
 }
 
+/// Returns who may have a release in a stage: `15 %`, `a list of 25 devices`.
+pub(crate) fn stage(stage: &crate::rows::Stage) -> String {
+    match (stage.listed, stage.permille) {
+        (Some(devices), _) => format!("a list of {}", count(&devices.into(), "device", "devices")),
+        (None, share) => permille(&share.unwrap_or(0)),
+    }
+}
+
 /// Returns thousandths in percent: `15 %`, `2.5 %`.
 pub(crate) fn permille(permille: &u16) -> String {
     match permille % 10 {

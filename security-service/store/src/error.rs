@@ -78,6 +78,16 @@ pub enum StoreError {
     /// A change that needs two people is not decided about.
     #[error(transparent)]
     Approval(#[from] holdfast_service_domain::approval::Refusal),
+    /// A device on the list of a stage is not in the deployment's group.
+    #[error("stages[{stage}].devices: {device} {problem}")]
+    Listed {
+        /// The stage, from 0 on.
+        stage: u16,
+        /// The device.
+        device: holdfast_evidence::messages::DeviceId,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// Nobody would own the catalog.
     #[error("nobody would own the catalog any more; make another its owner first")]
     LastOwner,

@@ -11,8 +11,15 @@ use holdfast_evidence::messages::DeviceId;
 use sqlx::AssertSqlSafe;
 
 /// Tables whose rows of a device go with its retirement.
-const ERASED: &[&str] =
-    &["enrolment", "evidence", "finding", "report_source", "report", "crash_device"];
+const ERASED: &[&str] = &[
+    "enrolment",
+    "evidence",
+    "finding",
+    "report_source",
+    "report",
+    "crash_device",
+    "deployment_listed",
+];
 
 /// Retires a device, and erases what was kept of it.
 ///

@@ -43,6 +43,7 @@ pub(crate) const VERSIONS: &[Version] = &[
     version(9, include_str!("schema/9.sql")),
     version(10, include_str!("schema/10.sql")),
     version(11, include_str!("schema/11.sql")),
+    version(12, include_str!("schema/12.sql")),
     version(13, include_str!("schema/13.sql")),
 ];
 

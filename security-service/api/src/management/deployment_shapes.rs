@@ -3,12 +3,26 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A stage.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+/// A stage that is drafted: of a list, or of a share.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct StageShape {
+pub(super) struct NewStage {
     /// Share of the group's devices that may have the release by then, in thousandths.
-    pub(super) permille: u16,
+    pub(super) permille: Option<u16>,
+    /// The devices of the group that may have the release by then beside those of the stages before, by their ids: in place of a share, and
+    /// before all stages that have one.
+    pub(super) devices: Option<Vec<String>>,
+    /// Seconds for which it is watched once most of it has succeeded.
+    pub(super) soak_s: u64,
+}
+
+/// A stage.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(super) struct StageShape {
+    /// Share of the group's devices that may have the release by then, in thousandths; none of a stage by a list.
+    pub(super) permille: Option<u16>,
+    /// How many devices are on its list; none of a stage by a share. The devices of a deployment say on which list they are.
+    pub(super) listed: Option<u16>,
     /// Seconds for which it is watched once most of it has succeeded.
     pub(super) soak_s: u64,
 }
@@ -28,7 +42,7 @@ pub(super) struct NewDeployment {
     /// The stages by name: `slow`, `normal`, `fast` or `emergency`.
     pub(super) preset: Option<String>,
     /// The stages, in place of a name.
-    pub(super) stages: Option<Vec<StageShape>>,
+    pub(super) stages: Option<Vec<NewStage>>,
     /// Share of a stage's devices that must have succeeded, in thousandths; with `stages` alone, and 500 where it is not said.
     pub(super) quorum_permille: Option<u16>,
     /// When devices may restart for it, such as `sa,su 02:00-04:00+60`.
@@ -119,6 +133,8 @@ pub(super) struct WhereaboutsShape {
     pub(super) why_not: Option<String>,
     /// The same in one sentence.
     pub(super) says: Option<String>,
+    /// The stage on whose list it is, from 1 on; none where it is on none.
+    pub(super) listed_in: Option<u32>,
     /// When it was given its slot, in seconds since 1970.
     pub(super) granted_at: Option<u64>,
     /// When it checked in last, in seconds since 1970.

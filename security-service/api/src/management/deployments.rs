@@ -2,7 +2,9 @@
 
 use super::caller::{Caller, Change, done, shown};
 use super::catalogs::named;
-use super::deployment_shapes::{DeploymentShape, NewDeployment, StageShape, WhereaboutsShape};
+use super::deployment_shapes::{
+    DeploymentShape, NewDeployment, NewStage, StageShape, WhereaboutsShape,
+};
 use super::page::Page;
 use super::shapes::{Done, Listed, ProblemShape};
 use crate::refusal::Refusal;
@@ -12,7 +14,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use holdfast_evidence::messages::DeviceId;
 use holdfast_release::assignment::{LEAST_CHECK_EVERY_S, LocalWindow};
-use holdfast_service_domain::deployment::plan::{Plan, Preset, Stage, UNBOUNDED};
+use holdfast_service_domain::deployment::plan::{
+    MAX_LISTED, MAX_STAGES, Plan, Preset, Size, Stage, UNBOUNDED,
+};
 use holdfast_service_domain::deployment::progress::{most_failures, most_silent, says};
 use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::deployment::state::{Hold, State as DeploymentState};
@@ -23,6 +27,7 @@ use holdfast_service_store::Scope;
 use holdfast_service_store::catalog::{self, Group};
 use holdfast_service_store::deployment::change::{self, Action, Draft};
 use holdfast_service_store::deployment::list::Whereabouts;
+use holdfast_service_store::deployment::listed::Lists;
 use holdfast_service_store::deployment::row::DeploymentRow;
 use holdfast_types::hex::hex;
 use std::sync::Arc;
@@ -39,10 +44,6 @@ const NAME_BYTES: usize = 6;
 const DEFAULT_GROUPS: [(&str, bool); 3] =
     [("development", false), ("field-test", false), ("production", true)];
 
-fn malformed(text: impl Into<String>) -> Refusal {
-    Refusal::new(Problem::Malformed, text)
-}
-
 fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
     let DeploymentRow { state, plan, tallies, .. } = row;
     let tally = &tallies.all;
@@ -54,7 +55,11 @@ fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
         Hold::Halted(cause) => Some(cause.word().to_owned()),
         Hold::None | Hold::Paused => None,
     };
-    let of = |stage: &Stage| StageShape { permille: stage.permille, soak_s: stage.soak_s };
+    let of = |stage: &Stage| StageShape {
+        permille: stage.size.share(),
+        listed: stage.size.listed(),
+        soak_s: stage.soak_s,
+    };
     DeploymentShape {
         id: row.id.clone(),
         product: row.product.clone(),
@@ -89,48 +94,83 @@ fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
     }
 }
 
-fn plan(new: &NewDeployment) -> Result<Plan, Refusal> {
+/// Reads a stage that has this number, from 0 on, and adds the devices of its list.
+fn stage(number: usize, new: &NewStage, lists: &mut Lists) -> Result<Stage, Refusal> {
+    let size = match (new.permille, &new.devices) {
+        (Some(permille), None) => Size::Share(permille),
+        (None, Some(devices)) => {
+            let of_stage = u16::try_from(number).unwrap_or(u16::MAX);
+            for text in devices.iter().take(usize::from(MAX_LISTED).saturating_add(1)) {
+                let device = text.parse().map_err(|_| {
+                    Refusal::malformed(format!(
+                        "stages[{number}].devices: {text:?} is no device's id; write 64 lower-case hex digits"
+                    ))
+                })?;
+                lists.push((device, of_stage));
+            }
+            Size::Listed(u16::try_from(devices.len()).unwrap_or(u16::MAX))
+        }
+        _ => {
+            let rule = "give either `permille`, or `devices`";
+            return Err(Refusal::malformed(format!("stages[{number}]: {rule}")));
+        }
+    };
+    Ok(Stage { size, soak_s: new.soak_s })
+}
+
+fn plan(new: &NewDeployment, lists: &mut Lists) -> Result<Plan, Refusal> {
     match (&new.preset, &new.stages, new.quorum_permille) {
         (Some(preset), None, None) => {
             let preset = Preset::of_word(preset);
             let preset = preset.ok_or_else(|| {
-                malformed("preset: must be `slow`, `normal`, `fast` or `emergency`")
+                Refusal::malformed("preset: must be `slow`, `normal`, `fast` or `emergency`")
             })?;
             Ok(preset.plan())
         }
         (None, Some(stages), quorum) => {
-            let of = |stage: &StageShape| Stage { permille: stage.permille, soak_s: stage.soak_s };
-            let stages = stages.iter().map(of).collect();
-            let plan = Plan::new(stages, quorum.unwrap_or(USUAL_QUORUM_PERMILLE));
-            plan.map_err(|error| malformed(error.to_string()))
+            // So many alone are looked at; that there are more is refused by the plan.
+            let stages = stages.iter().take(MAX_STAGES.saturating_add(1)).enumerate();
+            let stages = stages.map(|(number, new)| stage(number, new, lists));
+            let plan = Plan::new(
+                stages.collect::<Result<_, _>>()?,
+                quorum.unwrap_or(USUAL_QUORUM_PERMILLE),
+            );
+            plan.map_err(|error| Refusal::malformed(error.to_string()))
         }
-        _ => Err(malformed("preset: give either `preset`, or `stages` with `quorum_permille`")),
+        _ => Err(Refusal::malformed(
+            "preset: give either `preset`, or `stages` with `quorum_permille`",
+        )),
     }
 }
 
 fn draft(new: NewDeployment, by: By) -> Result<Draft, Refusal> {
     named("product", &new.product)?;
     named("group", &new.group)?;
-    let plan = plan(&new)?;
+    let mut lists = Lists::new();
+    let plan = plan(&new, &mut lists)?;
     let subject = new.component.as_deref().unwrap_or("os").parse();
-    let subject = subject.map_err(|_| malformed("component: must be `os` or a component id"))?;
+    let subject =
+        subject.map_err(|_| Refusal::malformed("component: must be `os` or a component id"))?;
     let version = new.version.parse();
     let version =
-        version.map_err(|_| malformed("version: must be three numbers, such as 1.0.0"))?;
+        version.map_err(|_| Refusal::malformed("version: must be three numbers, such as 1.0.0"))?;
     let window: Option<Result<LocalWindow, _>> = new.window.map(|window| window.parse());
-    let window = window.transpose().map_err(|rule| malformed(format!("window: {rule}")))?;
+    let window =
+        window.transpose().map_err(|rule| Refusal::malformed(format!("window: {rule}")))?;
     if new.deadline_s.is_some_and(|deadline| deadline > MAX_DEADLINE_S) {
-        return Err(malformed(format!("deadline_s: must be at most {MAX_DEADLINE_S}")));
+        return Err(Refusal::malformed(format!("deadline_s: must be at most {MAX_DEADLINE_S}")));
     }
     if new.deadline_s.is_some() && window.is_none() {
-        return Err(malformed("deadline_s: has no meaning without `window`"));
+        return Err(Refusal::malformed("deadline_s: has no meaning without `window`"));
     }
     if new.check_every_s.is_some_and(|every| every < LEAST_CHECK_EVERY_S) {
-        return Err(malformed(format!("check_every_s: must be at least {LEAST_CHECK_EVERY_S}")));
+        return Err(Refusal::malformed(format!(
+            "check_every_s: must be at least {LEAST_CHECK_EVERY_S}"
+        )));
     }
     let begins_at = new.begins_at.unwrap_or(0);
     if i64::try_from(begins_at).is_err() {
-        return Err(malformed("begins_at: must be seconds since 1970"));
+        return Err(Refusal::malformed("begins_at: must be seconds since 1970"));
     }
     Ok(Draft {
         id: format!("d{}", hex(&secret::random::<NAME_BYTES>()?)),
@@ -138,6 +178,7 @@ fn draft(new: NewDeployment, by: By) -> Result<Draft, Refusal> {
         group: new.group,
         target: Target { subject, version },
         plan,
+        lists,
         window,
         deadline_s: new.deadline_s,
         check_every_s: new.check_every_s,
@@ -228,6 +269,7 @@ fn whereabouts(of: Whereabouts) -> WhereaboutsShape {
         slot: of.slot.map(|slot| slot.slot.outcome.word().to_owned()),
         why_not: of.why.map(|why| why.word().to_owned()),
         says: of.why.map(|why| why.meaning().to_owned()),
+        listed_in: of.listed.map(|stage| u32::from(stage).saturating_add(1)),
         granted_at: of.slot.map(|slot| slot.slot.granted_at),
         seen_at: of.seen_at,
     }
@@ -246,7 +288,7 @@ pub(super) async fn devices(
     let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     found(&service, &caller, scope, &deployment, Need::See).await?;
     if !page.after.is_empty() && page.after.parse::<DeviceId>().is_err() {
-        return Err(malformed("after: must be a device's id"));
+        return Err(Refusal::malformed("after: must be a device's id"));
     }
     let (now, most) = (service.now(), page.most());
     let rows = service.store.whereabouts(scope, &deployment, now, &page.after, most).await?;

@@ -93,7 +93,7 @@ fn stages(deployment: &Deployment) -> Vec<StageView> {
         } else {
             ("to come", "off")
         };
-        let (share, soak) = (text::permille(&stage.permille), text::seconds(&stage.soak_s));
+        let (share, soak) = (text::stage(stage), text::seconds(&stage.soak_s));
         StageView { is_here: number == current, share, soak, state, mood }
     };
     (1..).zip(&deployment.stages).map(view).collect()
@@ -182,7 +182,7 @@ mod tests {
         serde_json::from_value(json!({
             "id": "d41", "product": "pump", "group": "production", "component": "os", "version": "1.4.0",
             "state": state, "cause": null, "stage": 3,
-            "stages": [{"permille": 10, "soak_s": 3600}, {"permille": 50, "soak_s": 3600}, {"permille": 150, "soak_s": 7200}, {"permille": 1000, "soak_s": 0}],
+            "stages": [{"permille": null, "listed": 25, "soak_s": 3600}, {"permille": 50, "soak_s": 3600}, {"permille": 150, "soak_s": 7200}, {"permille": 1000, "soak_s": 0}],
             "quorum_permille": 500, "since": 1, "soaks_until": null, "devices": 6300, "allowance": 6300, "given": 6230,
             "granted": 6230, "committed": 6211, "failed": 2, "silent": 3, "failures_to_halt": 126,
             "silent_to_halt": 315, "says": "", "window": null, "deadline_s": null, "production": true,
@@ -199,6 +199,7 @@ mod tests {
         assert_eq!(states("halted"), ["done", "done", "halted", "to come"]);
         assert_eq!(states("done"), ["done"; 4]);
         assert_eq!(stages(&of("running"))[2].share, "15 %");
+        assert_eq!(stages(&of("running"))[0].share, "a list of 25 devices");
     }
 
     #[test]

@@ -1,13 +1,22 @@
-//! The order in which devices are given a release: another one for each deployment, so that it is not always the same who are first.
+//! The order in which devices are given a release: those of its lists, and then another one for each deployment, so that it is not always
+//! the same who are first.
 
-use super::plan::{ALL_PERMILLE, allowance};
+use super::plan::{ALL_PERMILLE, Plan, Size, allowance};
 use holdfast_evidence::messages::DeviceId;
 use holdfast_types::hex::{hex, unhex};
 use sha2::{Digest, Sha256};
 
+/// What the first byte of a place has where the device is on no list of a deployment that has some.
+const UNLISTED: u8 = 0x80;
+
 /// A device's place in a deployment's order: devices with a lower one are before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place([u8; 32]);
+
+/// Returns the first byte of places on the list of a stage. A plan has fewer stages than there are such bytes.
+fn first_byte(stage: u16) -> u8 {
+    u8::try_from(stage).unwrap_or(UNLISTED).min(UNLISTED - 1)
+}
 
 impl Place {
     /// Behind every device.
@@ -22,6 +31,36 @@ impl Place {
         hash.update([0]);
         hash.update(device.0);
         Self(hash.finalize().into())
+    }
+
+    /// Returns the place of a device that is on the list of a stage, or on none of a deployment that has lists: whoever is on a list is before
+    /// who is on a later one or on none.
+    #[must_use]
+    pub fn of_listed(deployment: &str, device: &DeviceId, stage: Option<u16>) -> Self {
+        let Self(mut place) = Self::of(deployment, device);
+        let [first, ..] = &mut place;
+        *first = match stage {
+            Some(stage) => first_byte(stage),
+            None => *first | UNLISTED,
+        };
+        Self(place)
+    }
+
+    /// Returns the place of a device in a deployment of these stages.
+    #[must_use]
+    pub fn in_plan(plan: &Plan, deployment: &str, device: &DeviceId, stage: Option<u16>) -> Self {
+        match plan.has_lists() {
+            true => Self::of_listed(deployment, device, stage),
+            false => Self::of(deployment, device),
+        }
+    }
+
+    /// Returns the last place that a device on the list of a stage can have.
+    fn last_of_list(stage: u16) -> Self {
+        let mut place = [0xff; 32];
+        let [first, ..] = &mut place;
+        *first = first_byte(stage);
+        Self(place)
     }
 
     /// Returns its text, in hexadecimal.
@@ -54,14 +93,32 @@ impl Frozen {
     /// Of a deployment that has not begun: nobody may have it.
     pub const NOTHING: Self = Self { devices: 0, allowance: 0, last: Place([0; 32]), given: 0 };
 
-    /// Counts a stage of so many thousandths of devices with these places, before which so many slots were given.
+    /// Counts a stage of a plan, by its number from 0 on, of devices with these places, before which so many slots were given.
     #[must_use]
-    pub fn count(mut places: Vec<Place>, permille: u16, given: u64) -> Self {
+    pub fn count(mut places: Vec<Place>, plan: &Plan, stage: u16, given: u64) -> Self {
         let devices = u64::try_from(places.len()).unwrap_or(u64::MAX);
-        let allowance = allowance(devices, permille);
+        let among = |last: Place| {
+            u64::try_from(places.iter().filter(|place| **place <= last).count()).unwrap_or(u64::MAX)
+        };
+        let permille = match plan.stage(stage).map(|stage| stage.size) {
+            Some(Size::Share(permille)) => permille,
+            Some(Size::Listed(_)) => {
+                let last = Place::last_of_list(stage);
+                return Self { devices, allowance: among(last), last, given };
+            }
+            None => 0,
+        };
         if permille >= ALL_PERMILLE {
-            return Self { devices, allowance, last: Place::LAST, given };
+            return Self {
+                devices,
+                allowance: allowance(devices, permille),
+                last: Place::LAST,
+                given,
+            };
         }
+        // A share that is less than the lists before it takes nothing back from those.
+        let listed = if plan.has_lists() { among(Place::last_of_list(stage)) } else { 0 };
+        let allowance = allowance(devices, permille).max(listed);
         let at = usize::try_from(allowance.saturating_sub(1)).unwrap_or(usize::MAX);
         if at >= places.len() {
             return Self { devices, allowance, last: Place([0; 32]), given };
@@ -86,6 +143,7 @@ impl Frozen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deployment::plan::Stage;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -93,9 +151,17 @@ mod tests {
         DeviceId(Sha256::digest(number.to_be_bytes()).into())
     }
 
+    /// A plan whose first stage is this share.
+    fn plan(permille: u16) -> Plan {
+        let shares = [permille, ALL_PERMILLE].into_iter();
+        let shares: BTreeSet<u16> = shares.collect();
+        let stage = |permille| Stage { size: Size::Share(permille), soak_s: 60 };
+        Plan::new(shares.into_iter().map(stage).collect(), 500).unwrap()
+    }
+
     fn first(deployment: &str, devices: u32, permille: u16) -> BTreeSet<u32> {
         let places = (0..devices).map(|number| Place::of(deployment, &device(number))).collect();
-        let frozen = Frozen::count(places, permille, 0);
+        let frozen = Frozen::count(places, &plan(permille), 0, 0);
         (0..devices)
             .filter(|number| Place::of(deployment, &device(*number)) <= frozen.last)
             .collect()
@@ -126,12 +192,45 @@ mod tests {
         }
     }
 
+    /// Lists of 3 and 5 devices, then 10 of 100, and all.
+    #[test]
+    fn devices_on_lists_are_before_all_others_list_by_list() {
+        let sizes = [Size::Listed(3), Size::Listed(5), Size::Share(50), Size::Share(100)];
+        let stages = sizes.into_iter().chain([Size::Share(1000)]);
+        let stages = stages.map(|size| Stage { size, soak_s: 60 }).collect();
+        let plan = Plan::new(stages, 500).unwrap();
+        let stage_of = |number: u32| match number {
+            40..43 => Some(0),
+            7..12 => Some(1),
+            _ => None,
+        };
+        let place = |number: u32| Place::in_plan(&plan, "d7", &device(number), stage_of(number));
+        let places = || (0..100).map(place).collect::<Vec<Place>>();
+        let counted = |stage: u16| {
+            let frozen = Frozen::count(places(), &plan, stage, 0);
+            let first = (0..100).filter(|number| place(*number) <= frozen.last);
+            (frozen.size(), first.collect::<BTreeSet<u32>>())
+        };
+        let (one, two) = (BTreeSet::from_iter(40..43), BTreeSet::from_iter(7..12));
+        let both: BTreeSet<u32> = one.union(&two).copied().collect();
+        assert_eq!(counted(0), (3, one));
+        assert_eq!(counted(1), (8, both.clone()));
+        // Five of a hundred are less than what the lists have.
+        assert_eq!(counted(2), (8, both.clone()));
+        let (size, first) = counted(3);
+        assert!(size == 10 && first.len() == 10 && first.is_superset(&both), "{first:?}");
+        assert_eq!(counted(4).0, 100);
+        // Of a list of which nobody is there, nobody is counted.
+        let others = (0..100).filter(|number| stage_of(*number).is_none()).map(place).collect();
+        assert_eq!(Frozen::count(others, &plan, 1, 0).size(), 0);
+    }
+
     #[test]
     fn places_are_read_as_they_are_written() {
         let place = Place::of("d1", &device(1));
         assert_eq!(Place::of_text(&place.text()), Some(place));
         assert_eq!(Place::of_text("x"), None);
-        assert_eq!(Frozen::count(vec![], 10, 0), Frozen::NOTHING);
-        assert_eq!(Frozen::count(vec![], 1000, 0).size(), 0);
+        assert_eq!(Frozen::count(vec![], &plan(10), 0, 0), Frozen::NOTHING);
+        assert_eq!(Frozen::count(vec![], &plan(1000), 0, 0).size(), 0);
     }
 }

@@ -6,6 +6,10 @@ use thiserror::Error;
 
 /// Most stages of a plan.
 pub const MAX_STAGES: usize = 16;
+/// Most devices on the lists of a plan.
+pub const MAX_LISTED: u16 = 1000;
+/// What the text of a stage by a list begins with.
+const LISTED: char = 'l';
 /// Longest soak in seconds: 30 days.
 pub const MAX_SOAK_S: u64 = 30 * 86_400;
 /// All devices of a group, in thousandths.
@@ -14,11 +18,20 @@ pub const ALL_PERMILLE: u16 = 1000;
 pub const UNBOUNDED: u64 = i64::MAX as u64;
 const HOUR_S: u64 = 3600;
 
+/// Which devices may have the release in a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Those of a list, and those of the lists before: so many are on it.
+    Listed(u16),
+    /// A share of the group's devices by then, those of the stages before included, in thousandths.
+    Share(u16),
+}
+
 /// A stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
-    /// Share of the group's devices that may have the release by then, those of the stages before included, in thousandths.
-    pub permille: u16,
+    /// Who may have the release.
+    pub size: Size,
     /// Seconds for which it is watched once most of it has succeeded.
     pub soak_s: u64,
 }
@@ -39,6 +52,11 @@ pub enum PlanError {
     /// They do not grow up to all devices.
     #[error("stages: each must have more thousandths than the one before, and the last 1000")]
     Shares,
+    /// A list is empty, the lists have too many devices, or one stands behind a share.
+    #[error(
+        "stages: those with `devices` come before those with `permille`, each with a device at least and all with at most {MAX_LISTED}"
+    )]
+    Lists,
     /// A soak is too long.
     #[error("stages: a soak must be at most {MAX_SOAK_S} seconds")]
     Soak,
@@ -96,8 +114,29 @@ impl Preset {
             Self::Emergency => (FEW_STEPS, 1, 0),
         };
         let soak_s = HOUR_S.saturating_mul(hours);
-        let stages = steps.iter().map(|permille| Stage { permille: *permille, soak_s }).collect();
+        let stage = |permille: &u16| Stage { size: Size::Share(*permille), soak_s };
+        let stages = steps.iter().map(stage).collect();
         Plan { stages, quorum_permille }
+    }
+}
+
+impl Size {
+    /// Returns how many devices its list has, where it is one by a list.
+    #[must_use]
+    pub fn listed(self) -> Option<u16> {
+        match self {
+            Self::Listed(devices) => Some(devices),
+            Self::Share(_) => None,
+        }
+    }
+
+    /// Returns its thousandths, where it is a share.
+    #[must_use]
+    pub fn share(self) -> Option<u16> {
+        match self {
+            Self::Listed(_) => None,
+            Self::Share(permille) => Some(permille),
+        }
     }
 }
 
@@ -111,9 +150,17 @@ impl Plan {
         if stages.is_empty() || stages.len() > MAX_STAGES {
             return Err(PlanError::Count);
         }
-        let grows = stages.is_sorted_by(|one, next| one.permille < next.permille);
-        let begins = stages.first().is_some_and(|stage| stage.permille > 0);
-        if !grows || !begins || stages.last().is_none_or(|last| last.permille != ALL_PERMILLE) {
+        let lists: Vec<u16> = stages.iter().map_while(|stage| stage.size.listed()).collect();
+        let listed = lists.iter().fold(0u16, |sum, listed| sum.saturating_add(*listed));
+        let shares: Option<Vec<u16>> =
+            stages.iter().skip(lists.len()).map(|stage| stage.size.share()).collect();
+        let shares = shares.ok_or(PlanError::Lists)?;
+        if lists.contains(&0) || listed > MAX_LISTED {
+            return Err(PlanError::Lists);
+        }
+        let grows = shares.is_sorted_by(|one, next| one < next);
+        let begins = shares.first().is_some_and(|first| *first > 0);
+        if !grows || !begins || shares.last().is_none_or(|last| *last != ALL_PERMILLE) {
             return Err(PlanError::Shares);
         }
         if stages.iter().any(|stage| stage.soak_s > MAX_SOAK_S) {
@@ -129,6 +176,12 @@ impl Plan {
     #[must_use]
     pub fn stages(&self) -> &[Stage] {
         &self.stages
+    }
+
+    /// True if a stage of it is by a list.
+    #[must_use]
+    pub fn has_lists(&self) -> bool {
+        self.stages.first().is_some_and(|stage| stage.size.listed().is_some())
     }
 
     /// Returns a stage by its number, from 0 on.
@@ -158,11 +211,15 @@ pub fn allowance(devices: u64, permille: u16) -> u64 {
 }
 
 impl fmt::Display for Plan {
-    /// `10:86400,1000:0;500`: thousandths and soak of each stage, and the quorum.
+    /// `l25:3600,10:86400,1000:0;500`: devices of the list or thousandths, and soak, of each stage, and the quorum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, stage) in self.stages.iter().enumerate() {
             let before = if index == 0 { "" } else { "," };
-            write!(f, "{before}{}:{}", stage.permille, stage.soak_s)?;
+            match stage.size {
+                Size::Listed(devices) => write!(f, "{before}{LISTED}{devices}")?,
+                Size::Share(permille) => write!(f, "{before}{permille}")?,
+            }
+            write!(f, ":{}", stage.soak_s)?;
         }
         write!(f, ";{}", self.quorum_permille)
     }
@@ -174,8 +231,12 @@ impl FromStr for Plan {
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let (stages, quorum) = text.split_once(';').ok_or(PlanError::Text)?;
         let stage = |text: &str| {
-            let (permille, soak_s) = text.split_once(':')?;
-            Some(Stage { permille: permille.parse().ok()?, soak_s: soak_s.parse().ok()? })
+            let (size, soak_s) = text.split_once(':')?;
+            let size = match size.strip_prefix(LISTED) {
+                Some(devices) => Size::Listed(devices.parse().ok()?),
+                None => Size::Share(size.parse().ok()?),
+            };
+            Some(Stage { size, soak_s: soak_s.parse().ok()? })
         };
         let stages: Option<Vec<Stage>> = stages.split(',').map(stage).collect();
         let quorum = quorum.parse().map_err(|_| PlanError::Text)?;
@@ -191,7 +252,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn stages(shares: &[u16]) -> Vec<Stage> {
-        shares.iter().map(|permille| Stage { permille: *permille, soak_s: 60 }).collect()
+        let stage = |permille: &u16| Stage { size: Size::Share(*permille), soak_s: 60 };
+        shares.iter().map(stage).collect()
     }
 
     #[test]
@@ -225,10 +287,38 @@ mod tests {
         }
         let many: Vec<u16> = (1..=16).chain([1000]).collect();
         assert_eq!(Plan::new(stages(&many), 500), Err(PlanError::Count));
-        let long = vec![Stage { permille: 1000, soak_s: MAX_SOAK_S + 1 }];
+        let long = vec![Stage { size: Size::Share(1000), soak_s: MAX_SOAK_S + 1 }];
         assert_eq!(Plan::new(long, 500), Err(PlanError::Soak));
         assert_eq!(Plan::new(stages(&[1000]), 1001), Err(PlanError::Quorum));
         for text in ["", "10:1,1000:0", "10;500", "10:1,1000:x;500", "10:1,1000:0;x"] {
+            assert_eq!(text.parse::<Plan>(), Err(PlanError::Text), "{text}");
+        }
+    }
+
+    #[test]
+    fn stages_by_lists_come_first_and_are_bounded() {
+        let plan = |lists: &[u16], shares: &[u16], behind: &[u16]| {
+            let listed = |devices: &u16| Stage { size: Size::Listed(*devices), soak_s: 60 };
+            let lists = lists.iter().map(listed);
+            let behind = behind.iter().map(listed);
+            Plan::new(lists.chain(stages(shares)).chain(behind).collect(), 500)
+        };
+        let good = plan(&[3, 25], &[10, 1000], &[]).unwrap();
+        assert_eq!(good.to_string(), "l3:60,l25:60,10:60,1000:60;500");
+        assert_eq!(good.to_string().parse(), Ok(good));
+        assert!(plan(&[MAX_LISTED], &[1000], &[]).is_ok(), "the control");
+        for (lists, shares, behind, error) in [
+            (&[0][..], &[1000][..], &[][..], PlanError::Lists),
+            (&[1, MAX_LISTED], &[1000], &[], PlanError::Lists),
+            (&[u16::MAX, u16::MAX], &[1000], &[], PlanError::Lists),
+            (&[3], &[10, 1000], &[4], PlanError::Lists),
+            (&[3], &[], &[], PlanError::Shares),
+            (&[3], &[10], &[], PlanError::Shares),
+            (&[3; 16], &[1000], &[], PlanError::Count),
+        ] {
+            assert_eq!(plan(lists, shares, behind), Err(error), "{lists:?} {shares:?}");
+        }
+        for text in ["l:1,1000:0;500", "lx:1,1000:0;500", "l70000:1,1000:0;500"] {
             assert_eq!(text.parse::<Plan>(), Err(PlanError::Text), "{text}");
         }
     }

@@ -1,5 +1,6 @@
 //! When a stage has succeeded, when it is over, and when a deployment has to stop by itself.
 
+use super::order::Frozen;
 use super::plan::{Plan, share};
 use super::slot::{Tallies, Tally};
 use super::state::{Cause, Deployment, Hold, Progress, State};
@@ -24,12 +25,12 @@ pub const CRASHED_DEVICES: u64 = 3;
 pub enum Due {
     /// It halts.
     Halt(Cause),
-    /// The first stage begins, of so many thousandths.
-    Begin(u16),
+    /// The first stage begins.
+    Begin,
     /// Enough of the stage has succeeded.
     Soak,
-    /// The next stage begins, of so many thousandths.
-    Advance(u16),
+    /// The next stage begins.
+    Advance,
     /// The last stage is over.
     Finish,
 }
@@ -107,7 +108,7 @@ pub fn due(
     }
     let stage = plan.stage(deployment.stage)?;
     match deployment.progress {
-        Progress::Approved => (now >= deployment.begins_at).then_some(Due::Begin(stage.permille)),
+        Progress::Approved => (now >= deployment.begins_at).then_some(Due::Begin),
         Progress::Running => has_succeeded(&tallies.stage, own_size, plan).then_some(Due::Soak),
         Progress::Soaking => {
             let is_over = now.saturating_sub(deployment.since) >= stage.soak_s;
@@ -115,10 +116,18 @@ pub fn due(
                 return None;
             }
             let next = plan.stage(deployment.stage.saturating_add(1));
-            Some(next.map_or(Due::Finish, |next| Due::Advance(next.permille)))
+            Some(next.map_or(Due::Finish, |_| Due::Advance))
         }
         Progress::Draft | Progress::Done | Progress::Withdrawn => None,
     }
+}
+
+/// True if a stage of a plan may begin that was counted so. A list of which nobody can be given the release proves nothing, and waits for one
+/// who can; so does the first stage, for the group's first device.
+#[must_use]
+pub fn may_begin(plan: &Plan, stage: u16, counted: &Frozen) -> bool {
+    let is_listed = plan.stage(stage).is_some_and(|stage| stage.size.listed().is_some());
+    if is_listed { counted.own_size() > 0 } else { stage > 0 || counted.devices > 0 }
 }
 
 /// Returns in one sentence what a deployment waits for at `now`, in seconds since 1970, or what has stopped it.
@@ -159,6 +168,11 @@ pub fn says(deployment: &Deployment, plan: &Plan, tallies: &Tallies, now: u64) -
             let soak_s = plan.stage(deployment.stage).map_or(0, |stage| stage.soak_s);
             let left = deployment.since.saturating_add(soak_s).saturating_sub(now);
             let minutes = left.div_ceil(60);
+            let next = plan.stage(deployment.stage.saturating_add(1));
+            if left == 0 && next.is_some_and(|next| next.size.listed().is_some()) {
+                return "it waits for a device of the next stage's list that can be given it: withdraw it, and draft another, where none will come"
+                    .to_owned();
+            }
             format!(
                 "{committed} of {granted} of this stage have succeeded; it is watched for {minutes} minutes more"
             )

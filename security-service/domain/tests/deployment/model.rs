@@ -2,8 +2,8 @@
 
 use holdfast_evidence::messages::DeviceId;
 use holdfast_service_domain::deployment::order::{Frozen, Place};
-use holdfast_service_domain::deployment::plan::{Plan, Stage, allowance};
-use holdfast_service_domain::deployment::progress::{Alarms, Due, due, has_succeeded};
+use holdfast_service_domain::deployment::plan::{Plan, Size, Stage, allowance};
+use holdfast_service_domain::deployment::progress::{Alarms, Due, due, has_succeeded, may_begin};
 use holdfast_service_domain::deployment::slot::{Outcome, Sighting, Slot, Tallies, Tally};
 use holdfast_service_domain::deployment::state::{
     Cause, Command, Deployment, Event, Hold, Progress, State,
@@ -62,6 +62,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..250)
 }
 
+/// The stage on whose list a device is: of the first stage those from 50 on, of the second three more.
+fn listed(number: u8) -> Option<u16> {
+    match number {
+        50.. => Some(0),
+        20..23 => Some(1),
+        _ => None,
+    }
+}
+
 struct Group {
     plan: Plan,
     deployment: Deployment,
@@ -76,10 +85,17 @@ struct Group {
 
 impl Group {
     fn new() -> Self {
-        let stages = [(100, 3600), (500, 3600), (1000, 3600)];
-        let stages = stages.map(|(permille, soak_s)| Stage { permille, soak_s });
+        Self::of(&[Size::Share(100), Size::Share(500), Size::Share(1000)])
+    }
+
+    fn with_lists() -> Self {
+        Self::of(&[Size::Listed(10), Size::Listed(3), Size::Share(500), Size::Share(1000)])
+    }
+
+    fn of(sizes: &[Size]) -> Self {
+        let stages = sizes.iter().map(|size| Stage { size: *size, soak_s: 3600 });
         Self {
-            plan: Plan::new(stages.to_vec(), 500).unwrap(),
+            plan: Plan::new(stages.collect(), 500).unwrap(),
             deployment: Deployment::draft(By::named("ole"), true, 0, 1000),
             slots: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -93,7 +109,7 @@ impl Group {
     fn facts(&self, number: u8) -> Facts {
         Facts {
             is_update_on: !self.is_off,
-            place: Place::of("d1", &device(number)),
+            place: self.place(number),
             is_there: false,
             has_component: true,
             is_settled: true,
@@ -127,9 +143,16 @@ impl Group {
         }
     }
 
-    fn freeze(&self, permille: u16) -> Frozen {
-        let places = (0..DEVICES).map(|number| Place::of("d1", &device(number)));
-        Frozen::count(places.collect(), permille, u64::try_from(self.slots.len()).unwrap())
+    fn place(&self, number: u8) -> Place {
+        Place::in_plan(&self.plan, "d1", &device(number), listed(number))
+    }
+
+    fn freeze(&self, stage: u16) -> Frozen {
+        let places = (0..DEVICES).map(|number| self.place(number));
+        let given = u64::try_from(self.slots.len()).unwrap();
+        let counted = Frozen::count(places.collect(), &self.plan, stage, given);
+        assert!(may_begin(&self.plan, stage, &counted) || given >= counted.size());
+        counted
     }
 
     /// As the store has it: nobody waits for slots that were forgiven.
@@ -160,9 +183,9 @@ impl Group {
         while let Some(due) = due(&self.waited_for(), &self.plan, &self.counted, self.alarms, now) {
             let event = match due {
                 Due::Halt(cause) => Event::Halt(cause),
-                Due::Begin(permille) => Event::Begin(self.freeze(permille)),
+                Due::Begin => Event::Begin(self.freeze(0)),
                 Due::Soak => Event::Soak,
-                Due::Advance(permille) => Event::Advance(self.freeze(permille)),
+                Due::Advance => Event::Advance(self.freeze(self.deployment.stage + 1)),
                 Due::Finish => Event::Finish,
             };
             if let Event::Advance(_) | Event::Finish = event {
@@ -199,8 +222,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn no_more_are_granted_than_the_stage_allows_and_nobody_new_while_it_is_held(steps in steps()) {
-        let mut group = Group::new();
+    fn no_more_are_granted_than_the_stage_allows_and_nobody_new_while_it_is_held(steps in steps(), has_lists in any::<bool>()) {
+        let mut group = if has_lists { Group::with_lists() } else { Group::new() };
         for step in steps {
             let before = group.deployment.clone();
             let slots = group.slots.len();
@@ -216,8 +239,15 @@ proptest! {
             let granted = u64::try_from(group.slots.len()).unwrap();
             if group.slots.len() > slots {
                 prop_assert!(before.grants() && !was_off, "{step:?} {before:?}");
-                let share = group.plan.stage(before.stage).unwrap().permille;
-                prop_assert!(granted <= allowance(DEVICES.into(), share), "{before:?}");
+                let most = match (group.plan.stage(before.stage).unwrap().size, before.stage) {
+                    (Size::Share(share), _) => allowance(DEVICES.into(), share),
+                    (Size::Listed(_), 0) => 10,
+                    (Size::Listed(_), _) => 13,
+                };
+                prop_assert!(granted <= most, "{before:?}");
+                // Whoever is on a list has it before who is on none.
+                let last = group.slots.keys().map(|number| listed(*number).unwrap_or(u16::MAX)).max();
+                prop_assert!(!has_lists || before.stage > 1 || last <= Some(before.stage), "{before:?}");
             }
             group.tend();
             // Halted stays halted, and withdrawn withdrawn, whatever else happens.

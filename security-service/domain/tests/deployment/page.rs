@@ -38,8 +38,12 @@ fn the_page_has_the_states_reasons_and_presets_of_the_code() {
             .to_owned();
     for preset in Preset::ALL {
         let plan = preset.plan();
-        let shares: Vec<String> =
-            plan.stages().iter().map(|stage| (stage.permille / 10).to_string()).collect();
+        let shares: Vec<String> = plan
+            .stages()
+            .iter()
+            .filter_map(|stage| stage.size.share())
+            .map(|share| (share / 10).to_string())
+            .collect();
         let soak = hours(plan.stages()[0].soak_s);
         let quorum = match plan.quorum_permille() {
             0 => "3 devices".to_owned(),

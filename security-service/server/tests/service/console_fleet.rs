@@ -10,7 +10,7 @@ use holdfast_failure_reports::samples;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::check_in::{CheckInWrite, Decision, Issue, Verdict};
 use holdfast_service_domain::crash::{Address, Key};
-use holdfast_service_domain::deployment::plan::{Plan, Stage};
+use holdfast_service_domain::deployment::plan::{Plan, Size, Stage};
 use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::detection::finding::{
     About, Detection, Evidence, Key as ThreatKey, Severity,
@@ -168,13 +168,14 @@ impl Fleet {
         let (scope, by) = (self.scope, By::named(who));
         let began = self.now - 2 * DAY_S;
         let stages = [(50, 600), (200, 600), (500, 3600), (1000, 0)];
-        let stages = stages.map(|(permille, soak_s)| Stage { permille, soak_s });
+        let stages = stages.map(|(share, soak_s)| Stage { size: Size::Share(share), soak_s });
         let draft = Draft {
             id: "d41".to_owned(),
             product: "pump".to_owned(),
             group: "production".to_owned(),
             target: Target { subject: ReleaseSubject::Os, version: NEW.version },
             plan: Plan::new(stages.to_vec(), 500).unwrap(),
+            lists: Vec::new(),
             window: Some("02:00-04:00+60".parse().unwrap()),
             deadline_s: Some(2 * DAY_S),
             check_every_s: None,

@@ -8,6 +8,7 @@ use holdfast_evidence::policy::BootDigest;
 use holdfast_service_clients::post;
 use holdfast_service_domain::grade::Grade;
 use holdfast_types::Version;
+use holdfast_types::hex::hex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -312,6 +313,37 @@ fn a_device_is_told_its_window_and_says_why_it_waits() {
     assert_eq!(why(&service, &id), reasons(&[(expected, 1)]));
 }
 
+/// A laboratory's devices have it first, whatever their places are in the order of the others.
+#[test]
+fn devices_of_a_list_are_given_it_first_and_nobody_else_before_they_have_succeeded() {
+    let (service, mut devices) = fleet(8);
+    let listed = [2, 5];
+    let ids = listed.map(|number: usize| devices[number].id.to_string());
+    let stages = json!([{"devices": ids, "soak_s": HOUR_S}, {"permille": 1000, "soak_s": 0}]);
+    let id = create(&service, &json!({"stages": stages}));
+    let first = show(&service, &id)["stages"][0].clone();
+    assert_eq!(first, json!({"permille": null, "listed": 2, "soak_s": HOUR_S}));
+    act(&service, &id, "approve");
+    assert_eq!(round(&service, &mut devices), listed);
+    assert_eq!(why(&service, &id), reasons(&[("fetching", 2), ("stage-not-reached", 6)]));
+    let shown = service.done("GET", &format!("/deployments/{id}/devices"), &Value::Null);
+    let of_list = shown["items"].as_array().unwrap().iter().filter(|row| row["listed_in"] == 1);
+    let mut of_list: Vec<&str> = of_list.map(|row| row["device"].as_str().unwrap()).collect();
+    let mut expected = ids.each_ref().map(String::as_str);
+    of_list.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(of_list, expected);
+    for number in listed {
+        runs(&mut devices[number], OTHER_BOOT, Phase::Committed);
+        assigned(&service, &mut devices[number]);
+    }
+    assert_eq!(state(&service, &id), "soaking");
+    assert_eq!(round(&service, &mut devices), Vec::<usize>::new());
+    service.pass(HOUR_S);
+    assigned(&service, &mut devices[2]);
+    assert_eq!(round(&service, &mut devices), [0, 1, 3, 4, 6, 7]);
+}
+
 /// Of two who say that they are the same device, neither has a success counted.
 #[test]
 fn a_copied_device_has_no_success_and_gets_no_slot() {
@@ -333,7 +365,10 @@ fn a_copied_device_has_no_success_and_gets_no_slot() {
 
 #[test]
 fn what_is_no_deployment_is_refused_with_its_field() {
-    let (service, _) = fleet(1);
+    let (service, devices) = fleet(1);
+    let (device, stranger) = (devices[0].id.to_string(), hex(&[0xee; 32]));
+    service.claim(&stranger, Grade::Hardware);
+    let list = |devices: Value| json!([{"devices": devices, "soak_s": 0}, {"permille": 1000, "soak_s": 0}]);
     let refused = |more: Value| {
         let mut draft = json!({"product": "pump", "group": "production", "version": "1.5.0", "preset": "normal"});
         for (name, value) in more.as_object().unwrap() {
@@ -349,6 +384,17 @@ fn what_is_no_deployment_is_refused_with_its_field() {
         (json!({"stages": stages()}), "preset: "),
         (json!({"preset": null, "stages": [{"permille": 1, "soak_s": 0}]}), "stages: "),
         (json!({"preset": null, "stages": stages(), "quorum_permille": 1001}), "quorum_permille: "),
+        (json!({"preset": null, "stages": list(json!(["x"]))}), "stages[0].devices: "),
+        (json!({"preset": null, "stages": list(json!([]))}), "stages: "),
+        (json!({"preset": null, "stages": list(json!(["de".repeat(32)]))}), "stages[0].devices: "),
+        (json!({"preset": null, "stages": list(json!([stranger]))}), "stages[0].devices: "),
+        (json!({"preset": null, "stages": list(json!([device, device]))}), "stages[0].devices: "),
+        (json!({"preset": null, "stages": list(json!(vec![device.clone(); 1001]))}), "stages: "),
+        (json!({"preset": null, "stages": [{"soak_s": 0}]}), "stages[0]: "),
+        (
+            json!({"preset": null, "stages": [{"permille": 1000, "devices": [], "soak_s": 0}]}),
+            "stages[0]: ",
+        ),
         (json!({"window": "always"}), "window: "),
         (json!({"deadline_s": 60}), "deadline_s: "),
         (json!({"check_every_s": 1}), "check_every_s: "),
@@ -358,6 +404,8 @@ fn what_is_no_deployment_is_refused_with_its_field() {
         assert_eq!(status, 400, "{more}");
         assert!(detail.starts_with(field), "{more}: {detail}");
     }
+    let (_, detail) = refused(json!({"preset": null, "stages": list(json!([stranger]))}));
+    assert!(detail.contains(&stranger) && detail.contains("`device move`"), "{detail}");
     let (status, detail) = refused(json!({"group": "nobody"}));
     assert_eq!((status, detail.as_str()), (404, "there is no such group"));
     let id = create(&service, &json!({"version": "9.0.0", "preset": "normal"}));

@@ -1,6 +1,7 @@
 //! What people do to deployments, within the transaction of the change.
 
 use super::check_in::MOST_OF_GROUP;
+use super::listed::{self, Lists};
 use super::progress::find;
 use super::row::{self, DeploymentRow, Moved, deployment_of};
 use crate::columns::columns_of;
@@ -30,6 +31,8 @@ pub struct Draft {
     pub target: Target,
     /// Its stages.
     pub plan: Plan,
+    /// The devices on the lists of its stages.
+    pub lists: Lists,
     /// When devices may restart for it.
     pub window: Option<LocalWindow>,
     /// Seconds after which a device waits for the window no longer.
@@ -60,7 +63,7 @@ pub enum Action {
 /// Makes a draft. From then on devices of the group take of its component what deployments give them.
 ///
 /// # Errors
-/// There is no such group, there are as many deployments as there may be, or those of the database.
+/// There is no such group, a device on a list is not in it, there are as many deployments as there may be, or those of the database.
 pub async fn create(
     connection: &mut Connection,
     scope: Scope,
@@ -74,6 +77,8 @@ pub async fn create(
     let group = count.bind(draft.group.clone()).fetch_optional(&mut *connection).await?;
     let group = group.ok_or(StoreError::Missing("group"))?;
     make_room(connection, scope, &draft).await?;
+    let of = (draft.product.as_str(), draft.group.as_str());
+    listed::put(connection, scope, &draft.id, of, (&draft.plan, &draft.lists)).await?;
     let insert = concat!("INSERT INTO deployment (catalog, id, product, grp, component, version, plan,
             restart_window, deadline_s, check_every_s, begins_at, drafted_by, production, created_at,
             frozen_last, drafted_person, since, progress, hold, stage, resumed_at, began_at, frozen_devices,
@@ -132,8 +137,8 @@ async fn make_room(
     let full = StoreError::Full { what: "deployments of this group", most: MOST_OF_GROUP };
     let gone = columns::text(&gone.ok_or(full)?, "id")?;
     let slots = sqlx::query("DELETE FROM slot_given WHERE catalog = $1 AND deployment = $2");
-    slots.bind(scope.key()).bind(gone).execute(connection).await?;
-    Ok(())
+    slots.bind(scope.key()).bind(gone.clone()).execute(&mut *connection).await?;
+    listed::forget(connection, scope, &gone).await
 }
 
 /// Does to a deployment what a person wants.

@@ -1,7 +1,7 @@
 //! Check-ins of devices in groups with deployments: what they show of slots, slots that are given, and what a device may take.
 
 use super::progress::go_on;
-use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, slot_of};
+use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, listed_of, slot_of};
 use crate::audit;
 use crate::check_in::write_all;
 use crate::check_in_row::Row;
@@ -52,6 +52,8 @@ struct Group {
 struct Member {
     row: DeploymentRow,
     slot: Option<SlotRow>,
+    /// The stage on whose list the device is.
+    listed: Option<u16>,
 }
 
 impl Store {
@@ -110,7 +112,7 @@ impl Seen {
         let runs = self.runs(member.row.target.subject);
         Facts {
             is_update_on,
-            place: Place::of(&member.row.id, &self.id),
+            place: Place::in_plan(&member.row.plan, &member.row.id, &self.id, member.listed),
             is_there: runs.is_some_and(|runs| runs >= member.row.target.version),
             has_component: runs.is_some(),
             is_settled: is_settled(&self.decision),
@@ -219,14 +221,18 @@ async fn members(
              p.stage_granted AS stage_granted, p.stage_committed AS stage_committed,
              p.stage_failed AS stage_failed, p.stage_silent AS stage_silent, s.outcome AS outcome, s.forgiven AS forgiven,
             s.granted_at AS granted_at, s.tried_at AS tried_at, s.changed_at AS changed_at,
-            s.silent_at AS silent_at, s.said AS said, s.stage AS slot_stage
+            s.silent_at AS silent_at, s.said AS said, s.stage AS slot_stage, l.stage AS listed
         FROM deployment p
         LEFT JOIN slot_given s ON s.catalog = p.catalog AND s.deployment = p.id AND s.device = $4
+        LEFT JOIN deployment_listed l
+            ON l.catalog = p.catalog AND l.deployment = p.id AND l.device = $4
         WHERE p.catalog = $1 AND p.product = $2 AND p.grp = $3 ORDER BY p.id LIMIT $5";
     let query = sqlx::query(query).bind(scope.key()).bind(group.product.clone());
     let query = query.bind(group.name.clone()).bind(id.to_string());
     let rows = query.bind(i64::from(MOST_OF_GROUP)).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok(Member { row: deployment_of(row)?, slot: slot_of(row)? })).collect()
+    let member =
+        |row| Ok(Member { row: deployment_of(row)?, slot: slot_of(row)?, listed: listed_of(row)? });
+    rows.iter().map(member).collect()
 }
 
 /// Locks a group whose updates are on, and says whether they are.
@@ -325,7 +331,7 @@ fn messages(seen: &Seen, members: &[Member], is_update_on: bool) -> Vec<Assignme
     let message = |subject: ReleaseSubject| {
         let of_subject = members.iter().filter(|member| member.row.target.subject == subject);
         let offered: Vec<Offered<'_>> = of_subject
-            .map(|Member { row, slot }| Offered {
+            .map(|Member { row, slot, .. }| Offered {
                 name: &row.id,
                 target: row.target,
                 deployment: &row.state,

@@ -1,7 +1,7 @@
 //! Deployments as they are shown, and where each device is.
 
 use super::progress;
-use super::row::{DeploymentRow, SlotRow, deployment_of, runs, slot_of};
+use super::row::{DeploymentRow, SlotRow, deployment_of, listed_of, runs, slot_of};
 use crate::columns;
 use crate::columns::columns_of;
 use crate::error::StoreError;
@@ -22,6 +22,8 @@ pub struct Whereabouts {
     pub runs: Option<Version>,
     /// What has become of its slot, if it has one.
     pub slot: Option<SlotRow>,
+    /// The stage, from 0 on, on whose list it is, if it is on any.
+    pub listed: Option<u16>,
     /// When it checked in last, in seconds since 1970.
     pub seen_at: Option<u64>,
     /// Why it does not have the release yet; nothing where it has.
@@ -78,11 +80,13 @@ impl Store {
                 d.claims AS claims, d.seen_at AS seen_at, g.update_mode AS update_mode,
                 s.outcome AS outcome, s.forgiven AS forgiven, s.granted_at AS granted_at,
                 s.tried_at AS tried_at, s.changed_at AS changed_at, s.silent_at AS silent_at,
-                s.said AS said, s.stage AS slot_stage
+                s.said AS said, s.stage AS slot_stage, l.stage AS listed
             FROM device d
             JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
             LEFT JOIN slot_given s
                 ON s.catalog = d.catalog AND s.deployment = $4 AND s.device = d.id
+            LEFT JOIN deployment_listed l
+                ON l.catalog = d.catalog AND l.deployment = $4 AND l.device = d.id
             WHERE d.catalog = $1 AND d.product = $2 AND d.grp = $3 AND d.state = 'enrolled'
                 AND d.id > $5
             ORDER BY d.id LIMIT $6";
@@ -100,7 +104,7 @@ fn whereabouts_of(
     now: u64,
 ) -> Result<Whereabouts, StoreError> {
     let device = columns::device(row, "id")?;
-    let slot = slot_of(row)?;
+    let (slot, listed) = (slot_of(row)?, listed_of(row)?);
     let runs = runs(row, &deployment.target)?;
     let is_word = |column, words: &[&str]| -> Result<bool, StoreError> {
         let word = columns::text_if_any(row, column)?;
@@ -117,7 +121,7 @@ fn whereabouts_of(
     let opens_in = deployment.window.map_or(0, |window| window.opens_in(now));
     let facts = Facts {
         is_update_on: columns::text(row, "update_mode")? == "on",
-        place: Place::of(&deployment.id, &device),
+        place: Place::in_plan(&deployment.plan, &deployment.id, &device, listed),
         is_there: runs.is_some_and(|runs| runs >= deployment.target.version)
             && slot.is_none_or(|slot| !slot.slot.outcome.is_open()),
         // Of a device that has never checked in it is not known what it has.
@@ -129,5 +133,5 @@ fn whereabouts_of(
         said: slot.and_then(|slot| slot.said),
     };
     let why = why_not(&deployment.state, deployment.slots, &facts);
-    Ok(Whereabouts { device, runs, slot, seen_at, why })
+    Ok(Whereabouts { device, runs, slot, listed, seen_at, why })
 }

@@ -6,6 +6,7 @@
 pub mod change;
 pub mod check_in;
 pub mod list;
+pub mod listed;
 pub mod progress;
 pub mod row;
 mod threat;

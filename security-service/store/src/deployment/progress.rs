@@ -1,7 +1,7 @@
 //! What the service does by itself: stages begin, soak and end, devices fall silent, and deployments halt. Each step is one transaction
 //! under the deployment's lock, so that several instances may do it and it is done once.
 
-use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, runs, slot_of};
+use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, listed_of, runs, slot_of};
 use super::threat;
 use crate::audit::{self, Entry};
 use crate::columns::columns_of;
@@ -14,7 +14,7 @@ use holdfast_evidence::messages::DeviceId;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::{Frozen, Place};
 use holdfast_service_domain::deployment::plan::MAX_STAGES;
-use holdfast_service_domain::deployment::progress::{Alarms, Due, due};
+use holdfast_service_domain::deployment::progress::{Alarms, Due, due, may_begin};
 use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally};
 use holdfast_service_domain::deployment::state::{Event, Hold, Progress, State};
 use sha2::{Digest, Sha256};
@@ -152,18 +152,16 @@ pub(crate) async fn go_on(
         let Some(next) = next else { break };
         let event = match next {
             Due::Halt(cause) => Event::Halt(cause),
-            Due::Begin(permille) => {
-                let frozen = freeze(connection, scope, &row, permille).await?;
-                // What nobody can be given proves nothing: it begins with the group's first device.
-                if frozen.devices == 0 {
+            Due::Begin | Due::Advance => {
+                let is_first = next == Due::Begin;
+                let stage = if is_first { 0 } else { row.state.stage.saturating_add(1) };
+                let frozen = freeze(connection, scope, &row, stage).await?;
+                if !may_begin(&row.plan, stage, &frozen) {
                     break;
                 }
-                Event::Begin(frozen)
+                if is_first { Event::Begin(frozen) } else { Event::Advance(frozen) }
             }
             Due::Soak => Event::Soak,
-            Due::Advance(permille) => {
-                Event::Advance(freeze(connection, scope, &row, permille).await?)
-            }
             Due::Finish => Event::Finish,
         };
         row.state = row.state.event(&row.plan, &event, now)?;
@@ -202,11 +200,14 @@ async fn freeze(
     connection: &mut Connection,
     scope: Scope,
     row: &DeploymentRow,
-    permille: u16,
+    stage: u16,
 ) -> Result<Frozen, StoreError> {
-    let query = "SELECT d.id AS id, d.version AS version, d.claims AS claims, s.device AS given
+    let query = "SELECT d.id AS id, d.version AS version, d.claims AS claims, s.device AS given,
+            l.stage AS listed
         FROM device d
         LEFT JOIN slot_given s ON s.catalog = d.catalog AND s.deployment = $4 AND s.device = d.id
+        LEFT JOIN deployment_listed l
+            ON l.catalog = d.catalog AND l.deployment = $4 AND l.device = d.id
         WHERE d.catalog = $1 AND d.product = $2 AND d.grp = $3 AND d.state = 'enrolled'";
     let query = sqlx::query(query).bind(scope.key()).bind(row.product.clone());
     let rows = query.bind(row.group.clone()).bind(row.id.clone()).fetch_all(connection).await?;
@@ -221,10 +222,10 @@ async fn freeze(
         let is_there = runs.is_some_and(|version| version >= row.target.version);
         if is_given || (may_have && !is_there) {
             let id: DeviceId = columns::device(device, "id")?;
-            places.push(Place::of(&row.id, &id));
+            places.push(Place::in_plan(&row.plan, &row.id, &id, listed_of(device)?));
         }
     }
-    Ok(Frozen::count(places, permille, row.slots))
+    Ok(Frozen::count(places, &row.plan, stage, row.slots))
 }
 
 /// What stops a deployment beside its slots. Where it is held already, nothing is looked for.

@@ -148,6 +148,12 @@ pub(crate) fn deployment_of(row: &AnyRow) -> Result<DeploymentRow, StoreError> {
     })
 }
 
+/// The stage, from 0 on, on whose list the device of a row is, if it is on any of the deployment.
+pub(crate) fn listed_of(row: &AnyRow) -> Result<Option<u16>, StoreError> {
+    let stage = columns::number_if_any(row, "listed")?.map(u16::try_from);
+    stage.transpose().map_err(|_| StoreError::Damaged("listed"))
+}
+
 /// The slot of a row that may have none.
 pub(crate) fn slot_of(row: &AnyRow) -> Result<Option<SlotRow>, StoreError> {
     let Some(outcome) = columns::text_if_any(row, "outcome")? else {

@@ -8,7 +8,7 @@ use holdfast_evidence::messages::{AssignmentMessage, DeviceId, Profile};
 use holdfast_evidence::policy::BootDigest;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::check_in::{CheckInWrite, Decision, Issue, Verdict};
-use holdfast_service_domain::deployment::plan::{Plan, Stage};
+use holdfast_service_domain::deployment::plan::{Plan, Size, Stage};
 use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::deployment::state::{Refusal, State};
 use holdfast_service_domain::deployment::why::WhyNot;
@@ -94,13 +94,14 @@ pub(crate) async fn fleet(store: &Store) -> Scope {
 
 pub(crate) fn draft(id: &str, stages: &[(u16, u64)]) -> Draft {
     let stages =
-        stages.iter().map(|(permille, soak_s)| Stage { permille: *permille, soak_s: *soak_s });
+        stages.iter().map(|(share, soak_s)| Stage { size: Size::Share(*share), soak_s: *soak_s });
     Draft {
         id: id.to_owned(),
         product: "pump".to_owned(),
         group: "production".to_owned(),
         target: Target { subject: ReleaseSubject::Os, version: NEW.version },
         plan: Plan::new(stages.collect(), 500).unwrap(),
+        lists: Vec::new(),
         window: None,
         deadline_s: None,
         check_every_s: None,

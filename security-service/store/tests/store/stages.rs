@@ -6,7 +6,8 @@ use crate::deployments::{
     create, device, draft, fleet, running,
 };
 use holdfast_evidence::messages::DeviceId;
-use holdfast_service_domain::deployment::plan::Preset;
+use holdfast_service_domain::deployment::plan::{Plan, Preset, Size, Stage};
+use holdfast_service_domain::deployment::progress::says;
 use holdfast_service_domain::deployment::slot::Tally;
 use holdfast_service_domain::deployment::state::{Cause, Hold, State};
 use holdfast_service_domain::detection::finding::{About, Detection, Evidence, Key, Severity};
@@ -15,6 +16,7 @@ use holdfast_service_domain::detection::rule::Rule;
 use holdfast_service_domain::detection::subject::{Part, Subject};
 use holdfast_service_store::deployment::change::{Action, Draft};
 use holdfast_service_store::deployment::list::Whereabouts;
+use holdfast_service_store::retirement;
 use holdfast_types::Version;
 
 /// The first stage is four devices and the second the other 36: what the four have done says nothing about those.
@@ -111,6 +113,76 @@ fn devices_come_again_soon_while_an_emergency_is_on_its_way_in_their_group() {
         assert!(is_emergency().await);
         act(&store, scope, "d2", Action::Halt, "ole").await.unwrap();
         assert!(!is_emergency().await);
+        store.close().await;
+    });
+}
+
+/// A list of which nobody is in the group proves nothing: the stage waits for one of it, and lists go with the retirement of a device.
+#[test]
+fn stages_by_lists_go_to_their_devices_and_wait_for_one() {
+    on_both(async |database| {
+        let store = database.open().await;
+        let scope = fleet(&store).await;
+        let sizes = [(Size::Listed(2), 0), (Size::Listed(1), 0), (Size::Share(1000), 0)];
+        let stages = sizes.map(|(size, soak_s)| Stage { size, soak_s });
+        let plan = Plan::new(stages.to_vec(), 500).unwrap();
+        let of = |lists: &[(u8, u16)]| {
+            let lists = lists.iter().map(|(number, stage)| (device(*number), *stage)).collect();
+            Draft { plan: plan.clone(), lists, ..draft("d1", &[(1000, 0)]) }
+        };
+        for (lists, problem) in [
+            ([(7, 0), (200, 0), (9, 1)], "is no device of the catalog"),
+            ([(7, 0), (7, 0), (9, 1)], "is on the lists twice"),
+            ([(7, 0), (3, 0), (3, 1)], "is on the lists twice"),
+        ] {
+            let refused = create(&store, scope, of(&lists)).await.unwrap_err().to_string();
+            assert!(refused.starts_with("stages[") && refused.contains(problem), "{refused}");
+        }
+        let elsewhere = async |number: u8, group: &str| {
+            let id = device(number);
+            let moved = format!("UPDATE device SET grp = '{group}' WHERE id = '{id}'");
+            database.execute(moved).await.unwrap();
+        };
+        elsewhere(9, "test").await;
+        let lists = [(7, 0), (3, 0), (9, 1)];
+        let refused = create(&store, scope, of(&lists)).await.unwrap_err().to_string();
+        assert!(refused.contains("is in pump/test and not in pump/production"), "{refused}");
+        assert_eq!(database.count("SELECT COUNT(*) AS n FROM deployment_listed").await, 0);
+        elsewhere(9, "production").await;
+        create(&store, scope, of(&lists)).await.expect("the control");
+        act(&store, scope, "d1", Action::Approve, "ole").await.unwrap();
+        let given = async |now: u64| {
+            for number in 0..DEVICES {
+                check_in(&store, scope, number, OLD_COMMITTED, now).await;
+            }
+            let rows = store.whereabouts(scope, "d1", now, "", 100).await.unwrap();
+            let given = rows.iter().filter(|of| of.slot.is_some());
+            given.map(|of| (of.device.0[0], of.listed)).collect::<Vec<_>>()
+        };
+        store.tend_deployment(scope, "d1".to_owned(), 4000).await.unwrap();
+        assert_eq!(given(4000).await, [(3, Some(0)), (7, Some(0))]);
+        elsewhere(9, "test").await;
+        for number in [3, 7] {
+            check_in(&store, scope, number, NEW_COMMITTED, 5000).await;
+        }
+        let row = store.tend_deployment(scope, "d1".to_owned(), 5000).await.unwrap();
+        assert_eq!((row.state.stage, row.state.state()), (0, State::Soaking));
+        let waits = says(&row.state, &row.plan, &row.tallies, 5000);
+        assert!(waits.contains("the next stage's list"), "{waits}");
+        elsewhere(9, "production").await;
+        let row = store.tend_deployment(scope, "d1".to_owned(), 6000).await.unwrap();
+        assert_eq!((row.state.stage, row.state.frozen.own_size()), (1, 1));
+        assert_eq!(given(6000).await, [(3, Some(0)), (7, Some(0)), (9, Some(1))]);
+        check_in(&store, scope, 9, NEW_COMMITTED, 7000).await;
+        let row = store.tend_deployment(scope, "d1".to_owned(), 7000).await.unwrap();
+        assert_eq!((row.state.stage, row.state.frozen.own_size()), (2, 37));
+        assert_eq!(given(7000).await.len(), usize::from(DEVICES));
+        counters_are_rows(database).await;
+        let retired = store.write(move |connection| {
+            Box::pin(async move { retirement::retire(connection, scope, &device(3)).await })
+        });
+        retired.await.unwrap();
+        assert_eq!(database.count("SELECT COUNT(*) AS n FROM deployment_listed").await, 2);
         store.close().await;
     });
 }

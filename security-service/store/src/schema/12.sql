@@ -1,0 +1,8 @@
+CREATE TABLE deployment_listed (
+    catalog TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    device TEXT NOT NULL,
+    stage BIGINT NOT NULL,
+    PRIMARY KEY (catalog, deployment, device)
+);
+CREATE INDEX deployment_listed_by_device ON deployment_listed (catalog, device);
