@@ -16,6 +16,7 @@ use holdfast_builder::workspace;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_release::RepositoryName;
+use holdfast_release::feed::Feed;
 use holdfast_release::metadata::{Role, Root, Targets};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
@@ -114,7 +115,7 @@ pub struct NewArgs {
 /// Arguments of `release publish`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
+    after_help = "A release takes the place of an earlier one of the same component, product, board and feed. What is \
                   published was verified first, by the code that devices have.\n\n\
                   Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img\n\
                   Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img --upload-symbols --to \
@@ -129,6 +130,10 @@ pub struct PublishArgs {
     /// App package that is released; may be given several times.
     #[arg(long = "app", value_name = "PACKAGE")]
     apps: Vec<PathBuf>,
+    /// Feed whose devices alone the images and packages are for, such as `eval`: those whose image manifest names it under `[update]`, and whose
+    /// group follows it. For devices of every feed when not given.
+    #[arg(long, value_name = "NAME")]
+    feed: Option<Feed>,
     /// Order devices that find this repository on a card to erase these partitions, some of `state`, `apps` and `data`.
     /// No server can: take it out again with `--remove` when the card is written.
     #[arg(long, value_name = "NAME,NAME", value_parser = partitions)]
@@ -436,7 +441,11 @@ fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
         }
         let images = args.images.iter().map(|image| of_image(image));
         for released in images.chain(args.apps.iter().map(|package| of_package(package))) {
-            let released = released?;
+            let released: Released = released?;
+            let released = match &args.feed {
+                Some(feed) => released.in_feed(feed.clone()),
+                None => released,
+            };
             let delta = repository.add_release(&mut files, &released)?;
             let Released { path, bytes, release } = &released;
             match delta {
@@ -556,6 +565,9 @@ fn show(args: &ShowArgs) -> Result<()> {
             release.product,
             release.board
         );
+        if let Some(feed) = &release.feed {
+            println!("{path}: for devices of the feed {feed} alone");
+        }
         if !release.boot_digest.is_empty() {
             println!("{path}: boot digest {}", release.boot_digest);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 impl Repository {
-    /// Adds a release to `files`, in the place of an earlier one of its subject, product and board, with the delta
+    /// Adds a release to `files`, in the place of an earlier one of its subject, product, board and feed, with the delta
     /// from that one and the whole release, compressed, where they are smaller. Returns the length of that delta.
     /// Nothing is offered before it is published.
     ///
@@ -109,5 +109,6 @@ pub fn remove_release(files: &mut BTreeMap<String, Target>, path: &str) -> bool 
 }
 
 fn is_same(one: &Release, other: &Release) -> bool {
-    (one.subject, &one.product, &one.board) == (other.subject, &other.product, &other.board)
+    let key = |of: &Release| (of.subject, of.product.clone(), of.board.clone(), of.feed.clone());
+    key(one) == key(other)
 }

@@ -6,6 +6,7 @@ use holdfast_images::show::{self, BootStatus};
 use holdfast_images::{FileError, package};
 use holdfast_lifecycle::slots::RunningSlot;
 use holdfast_release::Release;
+use holdfast_release::feed::Feed;
 use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::verity;
@@ -26,6 +27,13 @@ pub struct Released {
 }
 
 impl Released {
+    /// Returns it as one for devices of a feed alone, with a path of its own beside those of other feeds.
+    #[must_use]
+    pub fn in_feed(self, feed: Feed) -> Self {
+        let path = format!("{feed}/{}", self.path);
+        Self { path, release: Release { feed: Some(feed), ..self.release }, ..self }
+    }
+
     /// Fills in what is said of the bytes in front of the root: the hashes of their chunks, and the digest of the FIT that
     /// they begin with.
     ///
@@ -78,6 +86,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
         root_hash: shown.root_hash,
         boot_chunks: String::new(),
         boot_digest: String::new(),
+        feed: None,
     };
     let path = format!("os/{}-{version}.slot", shown.name);
     let mut released = Released { path, bytes, release };
@@ -108,6 +117,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
         root_hash: hex(&header.root_hash),
         boot_chunks: String::new(),
         boot_digest: String::new(),
+        feed: None,
     };
     Ok(Released { path: format!("apps/{name}-{}.package", header.version), bytes, release })
 }

@@ -62,6 +62,7 @@ fn release(version: &str, rollback_index: u64) -> Release {
         root_hash: "5a".repeat(32),
         boot_chunks: String::new(),
         boot_digest: String::new(),
+        feed: None,
     }
 }
 
@@ -409,4 +410,34 @@ fn a_server_reads_a_repository_whatever_the_umask_is() {
         }
     }
     assert_eq!(files, 5, "root, targets, snapshot, timestamp and the package");
+}
+
+/// A release for evaluation takes the place of none that others take, and one of its own feed takes its place.
+#[test]
+fn releases_of_two_feeds_stand_beside_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = create(directory.path());
+    let mut files = repository.targets();
+    let mut add = |version: &str, feed: Option<&str>| {
+        let released = Released {
+            path: format!("apps/a-{version}.package"),
+            bytes: format!("the package of {version}").into_bytes(),
+            release: release(version, 1),
+        };
+        let released = match feed {
+            Some(feed) => released.in_feed(feed.parse().unwrap()),
+            None => released,
+        };
+        repository.add_release(&mut files, &released).unwrap();
+        let offered = files.iter().filter(|(_, target)| target.custom.is_some());
+        offered.map(|(path, _)| path.clone()).collect::<Vec<String>>()
+    };
+    assert_eq!(add("1.0.0", None), ["apps/a-1.0.0.package"]);
+    let both = ["apps/a-1.0.0.package", "eval/apps/a-1.1.0.package"];
+    assert_eq!(add("1.1.0", Some("eval")), both);
+    let next = ["apps/a-1.0.0.package", "eval/apps/a-1.2.0.package"];
+    assert_eq!(add("1.2.0", Some("eval")), next);
+    // The same version for everybody has a path of its own.
+    let promoted = ["apps/a-1.2.0.package", "eval/apps/a-1.2.0.package"];
+    assert_eq!(add("1.2.0", None), promoted);
 }

@@ -5,6 +5,7 @@ use super::product::GROUP_COLUMNS;
 use super::shown::{self, cell, items};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use holdfast_release::feed::Feed;
 use serde_json::{Value, json};
 
 /// The word for the grades of the catalog, where a group has none of its own.
@@ -53,6 +54,9 @@ pub(crate) struct TakenArgs {
     /// `off` has no deployment give anything to its devices, and `on` again.
     #[arg(long, value_name = "ON|OFF", value_parser = ["on", "off"])]
     update: Option<String>,
+    /// Feed that its devices follow, such as `retail`, where their images allow it: they take releases of no other.
+    #[arg(long, value_name = "NAME")]
+    feed: Option<Feed>,
 }
 
 /// Arguments of `device-group create-defaults`.
@@ -123,6 +127,7 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
                 ("reports", "reports"),
                 ("production", "production"),
                 ("update", "update"),
+                ("feed", "feed"),
             ];
             shown::object(&shown, product.catalog.json, &members)
         }
@@ -141,7 +146,7 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
         DeviceGroupCommand::Update(UpdateArgs { group, product, taken }) => {
             if taken.says_nothing() {
                 bail!(
-                    "nothing is changed; give --least-index, --grades, --reports, --production or --update"
+                    "nothing is changed; give --least-index, --grades, --reports, --production, --update or --feed"
                 );
             }
             let catalog = in_catalog::open(&product.catalog)?;
@@ -164,6 +169,7 @@ impl TakenArgs {
     fn says_nothing(&self) -> bool {
         let texts = [&self.reports, &self.production, &self.update];
         self.least_index.is_none()
+            && self.feed.is_none()
             && self.grades.is_none()
             && texts.iter().all(|text| text.is_none())
     }
@@ -206,6 +212,7 @@ fn put(
             ("reports", taken.reports.as_ref().map(|level| json!(level))),
             ("production", production),
             ("update", taken.update.as_ref().map(|word| json!(word))),
+            ("feed", taken.feed.as_ref().map(|feed| json!(feed))),
         ];
         for (name, value) in said {
             if let Some(value) = value {

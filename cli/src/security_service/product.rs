@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 /// Columns of a list of groups.
-pub(crate) const GROUP_COLUMNS: [(&str, &str); 6] = [
+pub(crate) const GROUP_COLUMNS: [(&str, &str); 7] = [
     ("GROUP", "name"),
     ("LEAST INDEX", "least_index"),
     ("GRADES", "grades"),
     ("REPORTS", "reports"),
     ("PRODUCTION", "production"),
     ("UPDATE", "update"),
+    ("FEED", "feed"),
 ];
 
 /// Commands about products.

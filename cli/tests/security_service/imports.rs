@@ -49,6 +49,11 @@ fn a_catalog_of_azure_sphere_is_recreated_once() {
     assert_eq!(made["products"], json!(["dish-washer"]));
     assert_eq!(made["groups"], json!(["dish-washer/production", "dish-washer/field-test"]));
     assert!(made["notes"][0].as_str().unwrap().contains("RetailEval"), "{made}");
+    let feed = |group: &str| {
+        let show = ["device-group", "show", group, "--product", "dish-washer"];
+        installation.json(&show)["feed"].clone()
+    };
+    assert_eq!((feed("production"), feed("field-test")), (json!("retail"), json!("eval")));
     let places = fs::read_to_string(installation.at("places.csv")).unwrap();
     assert_eq!(places, format!("azure_sphere_device,product,group\n{id},dish-washer,field-test\n"));
     let list = installation.succeeds(&["device-group", "list", "--product", "dish-washer"]);

@@ -33,6 +33,7 @@ fn publish(directory: &Path, seed: u8, version: &str, boot: &str) {
         root_hash: "5a".repeat(32),
         boot_chunks: "0a".repeat(16),
         boot_digest: boot.to_owned(),
+        feed: None,
     };
     let path = format!("pump-{version}.slot");
     // Another release is another file.

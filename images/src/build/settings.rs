@@ -103,6 +103,7 @@ fn update_settings(
         retry_after_s: source.retry_after_s,
         window: source.window.as_deref().and_then(Window::parse),
         most_bytes_a_release: source.kib_a_release.map(|kib| u64::from(kib).saturating_mul(1024)),
+        feeds: source.feeds.clone(),
     };
     let encoded = config.encode().map_err(ComponentListError::from)?;
     let mut files = vec![(update_config::UPDATE_FILE.to_owned(), encoded)];

@@ -3,6 +3,7 @@
 use crate::document::at_least_one;
 use holdfast_release::RepositoryName;
 use holdfast_release::config::Window;
+use holdfast_release::feed::{Feed, MAX_FEEDS};
 use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -34,6 +35,10 @@ pub struct UpdateSource {
     /// Most KiB that are fetched for one release: one that costs more waits for a card, or for a smaller step. As
     /// many as it takes when not given.
     pub kib_a_release: Option<u32>,
+    /// The feeds that the device may follow: the Security Service says which, and the first is followed where no service does. `retail` alone
+    /// when not given.
+    #[serde(default = "default_feeds")]
+    pub feeds: Vec<Feed>,
 }
 
 /// `[update.os]` or `[update.oem]`: one repository.
@@ -57,6 +62,10 @@ fn default_retry_after_s() -> u32 {
 
 fn default_mib_a_day() -> u32 {
     64
+}
+
+fn default_feeds() -> Vec<Feed> {
+    vec![Feed::default()]
 }
 
 impl UpdateSource {
@@ -103,6 +112,11 @@ impl UpdateSource {
         }
         if self.kib_a_release == Some(0) {
             return refuse("kib_a_release", "must be above 0");
+        }
+        let is_new = |(at, feed): (usize, &Feed)| !self.feeds.iter().take(at).any(|of| of == feed);
+        let are_new = self.feeds.iter().enumerate().all(is_new);
+        if !(1..=MAX_FEEDS).contains(&self.feeds.len()) || !are_new {
+            return refuse("feeds", "must be 1 to 8 names, each once, such as [\"retail\"]");
         }
         if self.window.as_ref().is_some_and(|text| Window::parse(text).is_none()) {
             return refuse("window", "must be such as \"02:00-04:00\"");
@@ -171,7 +185,11 @@ mod tests {
     fn updates_out_of_bounds_are_refused() {
         let with = |update: &str| load(&format!("{GOOD}\n[network]\n[update]\n{update}"));
         let os = "os = { url = \"https://a.example.com/os\" }";
-        assert!(with(os).unwrap().update.unwrap().grants().unwrap().connections.len() == 1);
+        let update = with(os).unwrap().update.unwrap();
+        assert!(update.grants().unwrap().connections.len() == 1);
+        assert_eq!(update.feeds, [Feed::default()]);
+        let both = with(&format!("{os}\nfeeds = [\"eval\", \"retail\"]")).unwrap().update.unwrap();
+        assert_eq!(both.feeds.first().map(Feed::name), Some("eval"));
         for (update, expected) in [
             ("", "update.os: is missing"),
             ("os = { url = \"ftp://a\" }", "update.os.url: must be such as"),
@@ -180,6 +198,9 @@ mod tests {
             (&format!("{os}\nmib_a_day = 0"), "update.mib_a_day"),
             (&format!("{os}\nwindow = \"2-4\""), "update.window"),
             (&format!("{os}\nkib_a_release = 0"), "update.kib_a_release"),
+            (&format!("{os}\nfeeds = []"), "update.feeds: must be 1 to 8 names"),
+            (&format!("{os}\nfeeds = [\"a\", \"a\"]"), "update.feeds: must be 1 to 8 names"),
+            (&format!("{os}\nfeeds = [\"Eval\"]"), "must be 1 to 16 of a-z, 0-9 and `-`"),
         ] {
             let refused = with(update).expect_err("was accepted");
             assert!(refused.contains(expected), "{refused}");

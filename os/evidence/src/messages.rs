@@ -299,6 +299,9 @@ pub struct CheckInAnswer {
         deserialize_with = "assignments_if_understood"
     )]
     pub assignments: Option<Vec<AssignmentMessage>>,
+    /// The feed that the device follows. One that its image does not allow, or that is no name, changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<String>,
     /// The voucher by which the device goes to another catalog, [encoded](crate::transfer::Voucher).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<Bytes>,

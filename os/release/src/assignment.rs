@@ -4,6 +4,7 @@
 //! has taken over the service or `uplink` can delay a release by it and cannot choose one. It ends by itself, so that a service
 //! that is gone does not keep a device from its fixes.
 
+use crate::feed::Feed;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::Version;
 use holdfast_types::encoding::{self, EncodingError};
@@ -186,6 +187,23 @@ pub struct Assigned {
     ends_at: u64,
     /// Seconds of running that are left of them.
     left_s: u64,
+    /// The feed that the device follows, where its image allows it.
+    feed: Option<Feed>,
+}
+
+/// The assignments of a device as an OS from before feeds has kept them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedBefore {
+    assignments: Vec<Assignment>,
+    ends_at: u64,
+    left_s: u64,
+}
+
+impl From<AssignedBefore> for Assigned {
+    fn from(before: AssignedBefore) -> Self {
+        let AssignedBefore { assignments, ends_at, left_s } = before;
+        Self { assignments, ends_at, left_s, feed: None }
+    }
 }
 
 impl Assigned {
@@ -199,7 +217,8 @@ impl Assigned {
     #[must_use]
     pub fn new(assignments: impl IntoIterator<Item = Assignment>, until: u64) -> Self {
         let ends_at = until.saturating_add(HELD_AFTER_CERTIFICATE_S);
-        let mut assigned = Self { assignments: Vec::new(), ends_at, left_s: MAX_HELD_S };
+        let mut assigned =
+            Self { assignments: Vec::new(), ends_at, left_s: MAX_HELD_S, feed: None };
         for mut assignment in assignments {
             let is_there = assigned.assignment(assignment.subject).is_some();
             if is_there || assigned.assignments.len() >= MAX_ASSIGNMENTS {
@@ -213,6 +232,18 @@ impl Assigned {
             assigned.assignments.push(assignment);
         }
         assigned
+    }
+
+    /// Returns it with a feed.
+    #[must_use]
+    pub fn with_feed(self, feed: Option<Feed>) -> Self {
+        Self { feed, ..self }
+    }
+
+    /// Returns the feed.
+    #[must_use]
+    pub fn feed(&self) -> Option<&Feed> {
+        self.feed.as_ref()
     }
 
     /// Encodes the file.
@@ -235,26 +266,26 @@ impl Assigned {
     /// Returns it with each field within its bounds, whoever has written it.
     #[must_use]
     pub fn bounded(self) -> Self {
-        let (ends_at, left_s) = (self.ends_at, self.left_s.min(MAX_HELD_S));
-        Self { ends_at, left_s, ..Self::new(self.assignments, 0) }
+        let (ends_at, left_s, feed) = (self.ends_at, self.left_s.min(MAX_HELD_S), self.feed);
+        Self { ends_at, left_s, feed, ..Self::new(self.assignments, 0) }
     }
 
     /// True if it says the same as another, whatever is left of either.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.assignments == other.assignments && self.ends_at == other.ends_at
+        self.says_alike(other) && self.ends_at == other.ends_at
     }
 
     /// True if it assigns the same as another, however long either holds.
     #[must_use]
     pub fn says_alike(&self, other: &Self) -> bool {
-        self.assignments == other.assignments
+        self.assignments == other.assignments && self.feed == other.feed
     }
 
-    /// True where nothing is assigned.
+    /// True where nothing is assigned, and no feed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.assignments.is_empty()
+        self.assignments.is_empty() && self.feed.is_none()
     }
 
     /// Counts `seconds` of running down. True where some were left: the file is then to be saved.
@@ -396,6 +427,17 @@ mod tests {
     }
 
     #[test]
+    fn a_feed_without_assignments_holds_as_long_as_they_would() {
+        let mut assigned = Assigned::new([], 1000).with_feed("eval".parse().ok());
+        let end = 1000 + HELD_AFTER_CERTIFICATE_S;
+        assert!(assigned.at(end - 1).is_some_and(|it| it.feed().is_some()));
+        assert!(assigned.at(end).is_none());
+        assert!(assigned.allows(OS, version("9.0.0")), "it says nothing of components");
+        assert!(assigned.count_down(MAX_HELD_S) && assigned.at(0).is_none());
+        assert_eq!(assigned.clone().bounded(), assigned);
+    }
+
+    #[test]
     fn behind_the_deadline_no_window_is_waited_for() {
         let mut it = assignment("1.4.0");
         it.window = "02:00-04:00+0".parse().ok();
@@ -434,6 +476,7 @@ mod tests {
             check_every_s: Some(u32::MAX),
         };
         let assigned = Assigned::new((0..100).map(longest), u64::MAX);
+        let assigned = assigned.with_feed("1234567890123456".parse().ok());
         let bytes = assigned.encode().unwrap();
         assert!(bytes.len() <= Assigned::MAX_ENCODED_BYTES, "{}", bytes.len());
         assert_eq!(Assigned::decode(&bytes), Ok(assigned));

@@ -219,6 +219,7 @@ mod tests {
             root_hash: hex(&tree.root_hash),
             boot_chunks,
             boot_digest: String::new(),
+            feed: None,
         };
         bytes.extend(data);
         bytes.extend(tree.bytes);

@@ -1,5 +1,6 @@
 //! Configuration of `update` and `uplink`: one file for each in the verified root.
 
+use crate::feed::Feed;
 use crate::{Device, RepositoryName};
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub struct UpdateConfig {
     pub window: Option<Window>,
     /// Most bytes that a server may send for one release; `None` for no bound.
     pub most_bytes_a_release: Option<u64>,
+    /// The feeds that the device may follow; the first where no service says which.
+    pub feeds: Vec<Feed>,
 }
 
 /// Configuration of `uplink`.

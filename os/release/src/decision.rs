@@ -1,17 +1,34 @@
 //! The choice of the release to install next.
 
 use crate::assignment::Assigned;
+use crate::feed::Feed;
 use crate::memory::Memory;
 use crate::metadata::Targets;
 use crate::{Authority, Device, Release, RepositoryName, Target};
 use holdfast_sandbox::held::Held;
+
+/// What narrows the choice that signed targets leave: of a card, nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Narrowing<'a> {
+    /// What the Security Service has assigned.
+    pub assigned: Option<&'a Assigned>,
+    /// The feed that the device follows; none where releases of every feed are taken.
+    pub feed: Option<&'a Feed>,
+}
+
+impl Narrowing<'_> {
+    fn allows(&self, release: &Release) -> bool {
+        self.assigned.is_none_or(|assigned| assigned.allows(release.subject, release.version))
+            && self.feed.is_none_or(|feed| feed.takes(release.feed.as_ref()))
+    }
+}
 
 /// Chooses the release of a repository to install next: for the first subject that a newer one is offered for. `None`
 /// where there is none.
 ///
 /// Newer is a higher rollback index, then a higher version. A release is never chosen below the floor, with a need for
 /// a newer OS than runs, after it has failed on this device, or while it is postponed. Where the Security Service has assigned
-/// something, it is one that this allows as well: what is signed is narrowed, and never widened.
+/// something, it is one that this allows as well, and one of the device's feed: what is signed is narrowed, and never widened.
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,
@@ -19,7 +36,7 @@ pub fn next_release<'a>(
     device: &Device,
     held: &[Held],
     memory: &Memory,
-    assigned: Option<&Assigned>,
+    narrowing: Narrowing<'_>,
 ) -> Option<(&'a str, &'a Target, &'a Release)> {
     let authority = match repository {
         RepositoryName::Os => Authority::Os,
@@ -36,7 +53,7 @@ pub fn next_release<'a>(
                 && release.rollback_index >= held.floor
                 && release.least_os <= device.os
                 && !memory.excludes(held.subject, release.root_hash())
-                && assigned.is_none_or(|assigned| assigned.allows(held.subject, release.version))
+                && narrowing.allows(release)
         };
         targets.release_for(held.subject, device, &authority, acceptable)
     })
@@ -72,6 +89,7 @@ mod tests {
             root_hash: format!("{hash:02x}").repeat(32),
             boot_chunks: String::new(),
             boot_digest: String::new(),
+            feed: None,
         }
     }
 
@@ -93,6 +111,15 @@ mod tests {
         memory: &Memory,
         assigned: Option<&Assigned>,
     ) -> Option<String> {
+        chosen_by(offered, held, memory, Narrowing { assigned, feed: None })
+    }
+
+    fn chosen_by(
+        offered: &[Release],
+        held: &[Held],
+        memory: &Memory,
+        narrowing: Narrowing<'_>,
+    ) -> Option<String> {
         let json = serde_json::json!({
             "_type": "targets", "spec_version": "1.0.0", "version": 1,
             "expires": "2030-01-01T00:00:00Z", "targets": {}
@@ -106,7 +133,7 @@ mod tests {
             };
             targets.targets.insert(format!("apps/{}", release.version), target);
         }
-        next_release(&targets, RepositoryName::Oem, &device(), held, memory, assigned)
+        next_release(&targets, RepositoryName::Oem, &device(), held, memory, narrowing)
             .map(|(_, _, release)| release.version.to_string())
     }
 
@@ -186,6 +213,30 @@ mod tests {
         let mut failed = Memory::default();
         failed.mark_failed(APP, [4; 32]);
         assert_eq!(chosen_of(&offered, &has, &failed, Some(&assigned("1.2.0", &["1.1.0"]))), None);
+    }
+
+    /// A release of another feed is not there for a device, however new it is and whatever was assigned; of a card, each is.
+    #[test]
+    fn a_release_of_another_feed_is_not_chosen() {
+        let memory = Memory::default();
+        let has = [held("1.0.0", 3, 3, 1)];
+        let feed = |name: &str| name.parse::<Feed>().unwrap();
+        let of = |version: &str, hash, name: &str| Release {
+            feed: Some(feed(name)),
+            ..release(version, 3, hash)
+        };
+        let offered = [release("1.1.0", 3, 2), of("1.2.0", 3, "retail"), of("1.3.0", 4, "eval")];
+        let with = |name: Option<&str>, assigned: Option<&Assigned>| {
+            let feed = name.map(feed);
+            let narrowing = Narrowing { assigned, feed: feed.as_ref() };
+            chosen_by(&offered, &has, &memory, narrowing)
+        };
+        assert_eq!(with(Some("retail"), None).as_deref(), Some("1.2.0"));
+        assert_eq!(with(Some("eval"), None).as_deref(), Some("1.3.0"));
+        assert_eq!(with(Some("another"), None).as_deref(), Some("1.1.0"), "without a label");
+        assert_eq!(with(None, None).as_deref(), Some("1.3.0"), "of a card");
+        let newest = assigned("1.3.0", &[]);
+        assert_eq!(with(Some("retail"), Some(&newest)).as_deref(), Some("1.2.0"));
     }
 
     proptest! {

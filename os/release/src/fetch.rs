@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Longest path of a file in a repository, in bytes.
 pub const MAX_PATH_BYTES: usize = 320;
 /// Longest request in bytes.

@@ -15,6 +15,7 @@ pub mod client;
 pub mod config;
 pub mod delta;
 pub mod factory_reset;
+pub mod feed;
 pub mod fetch;
 pub mod metadata;
 pub mod pace;
@@ -27,7 +28,7 @@ mod deferral;
 mod memory;
 mod target;
 
-pub use decision::next_release;
+pub use decision::{Narrowing, next_release};
 pub use deferral::{Deferral, DeferralError, MAX_DEFERRAL_MIN};
 pub use memory::{Memory, Outcome, Staged};
 pub use target::{Authority, Device, Release, RepositoryName, Target};

@@ -101,6 +101,7 @@ mod tests {
             retry_after_s: 60,
             window: None,
             most_bytes_a_release: None,
+            feeds: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Targets of a repository, and the releases that they are.
 
+use crate::feed::Feed;
 use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
@@ -94,6 +95,9 @@ pub struct Release {
     /// for whoever believes a quote, and a device does not need it. Empty for an app, and in releases before this was there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_digest: String,
+    /// The feed whose devices the release is for alone; none for those of every feed. Devices with an OS from before feeds know nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<Feed>,
 }
 
 mod as_text {
@@ -261,6 +265,7 @@ mod tests {
                 String::new()
             },
             boot_digest: String::new(),
+            feed: None,
         }
     }
 

@@ -77,7 +77,9 @@ impl From<StoreError> for Refusal {
             StoreError::Full { .. } => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Approval(_) => Self::new(Problem::ApprovalRefused, error.to_string()),
             StoreError::LastOwner => Self::new(Problem::LastOwner, error.to_string()),
-            StoreError::Listed { .. } => Self::new(Problem::Malformed, error.to_string()),
+            StoreError::Listed { .. } | StoreError::OtherFeed { .. } => {
+                Self::new(Problem::Malformed, error.to_string())
+            }
             StoreError::KeyReused => Self::new(Problem::KeyReused, ""),
             error => {
                 let event = holdfast_types::event::security_service::STORE_FAILED;

@@ -57,7 +57,7 @@ pub(crate) async fn verify(
         revision: root.revision,
         memory: taken.memory.clone(),
         targets: taken.targets.into(),
-        releases: taken.releases.iter().map(|signed| signed.release).collect(),
+        releases: taken.releases.iter().map(|one| (one.release, one.feed.clone())).collect(),
         at: now,
     };
     let is_known = root.taken_at.is_some() && taken.memory == root.known.memory;

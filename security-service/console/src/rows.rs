@@ -87,6 +87,7 @@ rows! {
         reports: Option<String>,
         production: Option<bool>,
         update: Option<String>,
+        feed: Option<String>,
     }
     /// A threshold of threat detection.
     Threshold { name: String, value: u32, is_set: bool, default: u32, rules: Vec<String>, means: String, }
@@ -139,7 +140,7 @@ rows! {
         seen_at: Option<u64>,
     }
     /// A release.
-    Release { boot: String, pcr: String, version: String, index: u64, withdrawn: bool, source: String, }
+    Release { boot: String, pcr: String, version: String, index: u64, withdrawn: bool, source: String, feed: Option<String>, }
     /// A repository whose root is trusted.
     Repository { version: u32, expires: String, targets: Option<u64>, taken_at: Option<u64>, served_at: Option<u64>, }
     /// A crash group.

@@ -18,6 +18,8 @@ pub enum Kind {
     LeastIndex,
     /// The mark `production` of a group taken away.
     ProductionMark,
+    /// Another feed of a group that is marked `production`.
+    Feed,
     /// The next issuing certificate of the catalog.
     Authority,
     /// Another maker of TPMs whose certificates are believed.
@@ -30,9 +32,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::LeastIndex,
         Self::ProductionMark,
+        Self::Feed,
         Self::Authority,
         Self::Maker,
         Self::OwnerGrant,
@@ -45,6 +48,7 @@ impl Kind {
         match self {
             Self::LeastIndex => "least-index",
             Self::ProductionMark => "production-mark",
+            Self::Feed => "feed",
             Self::Authority => "authority",
             Self::Maker => "maker",
             Self::OwnerGrant => "owner-grant",
@@ -66,6 +70,7 @@ impl Kind {
                 "another least rollback index of a group that is marked `production`"
             }
             Self::ProductionMark => "the mark `production` taken from a group",
+            Self::Feed => "another feed of a group that is marked `production`",
             Self::Authority => "the next issuing certificate of the catalog, before its time",
             Self::Maker => "another maker of TPMs whose certificates are believed",
             Self::OwnerGrant => "the role `owner` given to a person or a group of the provider",
@@ -77,7 +82,7 @@ impl Kind {
     #[must_use]
     pub fn need(self) -> Need {
         match self {
-            Self::LeastIndex => Need::Approve,
+            Self::LeastIndex | Self::Feed => Need::Approve,
             Self::ProductionMark
             | Self::Authority
             | Self::Maker

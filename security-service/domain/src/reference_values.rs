@@ -8,6 +8,7 @@
 use crate::measurement::Release;
 use holdfast_evidence::policy::BootDigest;
 use holdfast_release::client::{Client, ClientError, Trusted};
+use holdfast_release::feed::Feed;
 use holdfast_release::metadata::{self, MetadataError, Role, Root, Targets};
 use holdfast_release::{RepositoryName, Target};
 use holdfast_sandbox::held::ReleaseSubject;
@@ -62,6 +63,8 @@ pub struct Signed {
     pub path: String,
     /// The release.
     pub release: Release,
+    /// The feed whose devices it is for alone; none for those of every feed.
+    pub feed: Option<Feed>,
 }
 
 /// A target that is a release of the OS, and of which nothing can be attested.
@@ -162,8 +165,20 @@ fn releases_of_os(targets: &Targets) -> (Vec<Signed>, Vec<Ignored>) {
             continue;
         }
         match release_of(path, target) {
-            Ok(release) => releases.push(Signed { path: path.clone(), release }),
+            Ok(release) => {
+                let feed = target.custom.as_ref().and_then(|custom| custom.feed.clone());
+                releases.push(Signed { path: path.clone(), release, feed });
+            }
             Err(reason) => ignored.push(Ignored { path: path.clone(), reason }),
+        }
+    }
+    // Of one that is offered to several feeds, each device finds its own.
+    let of_several: Vec<BootDigest> = releases.iter().map(|signed| signed.release.boot).collect();
+    for (number, signed) in releases.iter_mut().enumerate() {
+        let boot = signed.release.boot;
+        let mut others = of_several.iter().enumerate();
+        if others.any(|(other, of)| other != number && *of == boot) {
+            signed.feed = None;
         }
     }
     (releases, ignored)

@@ -8,6 +8,7 @@ use crate::step::{Connection, Step};
 use crate::store::Store;
 use holdfast_evidence::messages::CatalogId;
 use holdfast_failure_reports::Level;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::audit::BEGIN;
 use holdfast_service_domain::check_in::Rules;
 use holdfast_service_domain::grade::Grades;
@@ -46,6 +47,9 @@ pub struct Group {
     pub is_production: Option<bool>,
     /// True if devices are given releases by deployments; where it is written, none leaves it as it is.
     pub is_update_on: Option<bool>,
+    /// The feed that its devices follow, where their images allow it; where nobody has said one, devices follow the first of their images. Where it
+    /// is written, it stays as it is where it is not said.
+    pub feed: Option<Feed>,
     /// How often it was changed; of no effect where it is written.
     pub revision: u64,
 }
@@ -162,7 +166,7 @@ impl Store {
     ) -> Result<Vec<Group>, StoreError> {
         let mut connection = self.read().await?;
         let query = "SELECT product, name, least_index, grades, report_level, production,
-            update_mode, revision FROM grp
+            update_mode, feed, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name > $3 ORDER BY name LIMIT $4";
         let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
         let query = query.bind(after.to_owned()).bind(i64::from(most));
@@ -181,7 +185,7 @@ impl Store {
     ) -> Result<Option<Group>, StoreError> {
         let mut connection = self.read().await?;
         let query = "SELECT product, name, least_index, grades, report_level, production,
-            update_mode, revision FROM grp
+            update_mode, feed, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name = $3";
         let query = sqlx::query(query).bind(scope.key());
         let query = query.bind(product.to_owned()).bind(name.to_owned());
@@ -275,12 +279,12 @@ pub async fn put_group(
     // Who does not know of reports or deployments does not switch them on again by what he writes.
     let put = "INSERT INTO grp
             (catalog, product, name, least_index, grades, created_at, report_level, production,
-            update_mode)
-        VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, $8), COALESCE($9, 0), COALESCE($10, 'on'))
+            update_mode, feed)
+        VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, $8), COALESCE($9, 0), COALESCE($10, 'on'), $11)
         ON CONFLICT (catalog, product, name) DO UPDATE SET least_index = $4, grades = $5,
             report_level = COALESCE($7, grp.report_level),
             production = COALESCE($9, grp.production),
-            update_mode = COALESCE($10, grp.update_mode), revision = grp.revision + 1";
+            update_mode = COALESCE($10, grp.update_mode), feed = COALESCE($11, grp.feed), revision = grp.revision + 1";
     sqlx::query(put)
         .bind(scope.key())
         .bind(group.product)
@@ -292,6 +296,7 @@ pub async fn put_group(
         .bind(Level::default().word().to_owned())
         .bind(group.is_production.map(i64::from))
         .bind(group.is_update_on.map(|on| if on { "on" } else { "off" }.to_owned()))
+        .bind(group.feed.map(|feed| feed.to_string()))
         .execute(connection)
         .await?;
     Ok(())
@@ -317,6 +322,7 @@ fn group_of(row: &AnyRow) -> Result<Group, StoreError> {
         reports: Some(columns::level(row)?),
         is_production: Some(columns::number(row, "production")? > 0),
         is_update_on: Some(columns::text(row, "update_mode")? == "on"),
+        feed: columns::feed_if_any(row)?,
         revision: columns::number(row, "revision")?,
     })
 }

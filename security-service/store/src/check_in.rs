@@ -11,6 +11,7 @@ use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::PcrDigest;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::check_in::{CheckInWrite, Rules};
 use holdfast_service_domain::deployment::plan::Preset;
 use holdfast_service_domain::detection::containment::Contained;
@@ -34,6 +35,8 @@ pub struct Facts {
     pub has_voucher: bool,
     /// True while a deployment by the preset `emergency` is on its way in its group.
     pub is_emergency: bool,
+    /// The feed that its group follows, where somebody has said one.
+    pub feed: Option<Feed>,
     /// The release that measures what was expected, where there is one.
     pub expected: Option<Release>,
 }
@@ -58,7 +61,7 @@ impl Store {
                 d.clock_resets AS clock_resets, d.clock_restarts AS clock_restarts,
                 d.clock_safe AS clock_safe, d.revision AS revision,
                 c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
-                g.report_level AS report_level, g.deployments AS deployments, g.update_mode AS update_mode,
+                g.report_level AS report_level, g.feed AS feed, g.deployments AS deployments, g.update_mode AS update_mode,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
                 m.withdrawn_at AS withdrawn_at, k.contained AS contained,
                 CASE WHEN t.voucher IS NULL THEN 0 ELSE 1 END AS has_voucher,
@@ -94,6 +97,7 @@ impl Store {
             has_deployments: has_deployments(&row)?,
             has_voucher: columns::number(&row, "has_voucher")? != 0,
             is_emergency: columns::number(&row, "emergencies")? > 0,
+            feed: columns::feed_if_any(&row)?,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };
         Ok(Some((scope, Some(facts))))

@@ -3,6 +3,7 @@
 use crate::error::StoreError;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_failure_reports::Level;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::check_in::Rules;
 use holdfast_service_domain::extent::Extent;
 use holdfast_service_domain::grade::{Grade, Grades};
@@ -51,7 +52,7 @@ macro_rules! columns_of {
         "catalog, fingerprint, certificate, grade, added_at"
     };
     (measurement) => {
-        "catalog, pcr, boot, version, rollback_index, added_at, withdrawn_at, source"
+        "catalog, pcr, boot, version, rollback_index, added_at, withdrawn_at, source, feed"
     };
     (pending_change) => {
         "catalog, number, kind, object, product, grp, request, digest, seen, requested_by, \
@@ -165,6 +166,12 @@ pub(crate) fn rules(row: &AnyRow) -> Result<Rules, StoreError> {
         grades: grades_if_any(row, "of_group")?.unwrap_or(of_catalog),
         reports: level(row)?,
     })
+}
+
+/// The feed of a row, where it has one.
+pub(crate) fn feed_if_any(row: &AnyRow) -> Result<Option<Feed>, StoreError> {
+    let name = text_if_any(row, "feed")?.filter(|name| !name.is_empty());
+    name.map(|name| name.parse()).transpose().map_err(|_| StoreError::Damaged("feed"))
 }
 
 /// The role of a row.

@@ -88,6 +88,22 @@ pub enum StoreError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
+    /// A release is for devices of another feed than the group's.
+    #[error(
+        "version: {version} is a release for devices of the feed {of}, and {product}/{group} follows {follows}; `device-group update {group} --product          {product} --feed {of}` has it follow that one, or publish the release without `--feed`"
+    )]
+    OtherFeed {
+        /// The version.
+        version: holdfast_types::Version,
+        /// The feed that it is for.
+        of: holdfast_release::feed::Feed,
+        /// The product of the group.
+        product: String,
+        /// The group.
+        group: String,
+        /// The feed that the group follows.
+        follows: holdfast_release::feed::Feed,
+    },
     /// Nobody would own the catalog.
     #[error("nobody would own the catalog any more; make another its owner first")]
     LastOwner,

@@ -8,18 +8,21 @@ use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::policy::{BootDigest, PcrDigest};
 use holdfast_release::RepositoryName;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::measurement::{Release, Source};
 use holdfast_types::hex::{hex, sha256, unhex};
 use sqlx::any::AnyRow;
 
 /// A release with what is known beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseRow {
     /// The release.
     pub release: Release,
     /// Who says that it is one.
     pub source: Source,
+    /// The feed whose devices it is for alone; none for those of every feed.
+    pub feed: Option<Feed>,
 }
 
 /// An authority of a maker, as it was listed.
@@ -75,7 +78,8 @@ impl Store {
         let row_of = |row: &AnyRow| {
             let source = Source::of_word(&columns::text(row, "source")?);
             let source = source.ok_or(StoreError::Damaged("source"))?;
-            Ok((columns::text(row, "pcr")?, ReleaseRow { release: release_of(row)?, source }))
+            let (release, feed) = (release_of(row)?, columns::feed_if_any(row)?);
+            Ok((columns::text(row, "pcr")?, ReleaseRow { release, source, feed }))
         };
         rows.iter().map(row_of).collect()
     }
@@ -110,21 +114,22 @@ pub async fn add(
     if trusts_a_root(connection, scope, RepositoryName::Os).await? {
         return Err(StoreError::SignedAlone);
     }
-    put(connection, scope, &release, Source::ByHand, at).await.map(|_| ())
+    put(connection, scope, (&release, None), Source::ByHand, at).await.map(|_| ())
 }
 
 /// Puts a release, and says whether the row is another than before. What is signed replaces what was typed by hand, and nothing
-/// replaces what is signed.
+/// replaces what is signed. The feed is what was signed last.
 pub(crate) async fn put(
     connection: &mut Connection,
     scope: Scope,
-    release: &Release,
+    (release, feed): (&Release, Option<&Feed>),
     source: Source,
     at: u64,
 ) -> Result<bool, StoreError> {
     let insert =
-        "INSERT INTO measurement (catalog, pcr, boot, version, rollback_index, added_at, source)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (catalog, pcr) DO NOTHING";
+        "INSERT INTO measurement (catalog, pcr, boot, version, rollback_index, added_at, source, feed)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (catalog, pcr) DO NOTHING";
+    let feed = feed.map_or_else(String::new, ToString::to_string);
     let pcr = hex(&release.pcr().0);
     let added = sqlx::query(insert)
         .bind(scope.key())
@@ -134,12 +139,17 @@ pub(crate) async fn put(
         .bind(stored(release.index))
         .bind(stored(at))
         .bind(source.word().to_owned())
+        .bind(feed.clone())
         .execute(&mut *connection)
         .await?;
     if added.rows_affected() == 1 {
         return Ok(true);
     }
     if source == Source::Signed {
+        let moved = "UPDATE measurement SET feed = $3
+            WHERE catalog = $1 AND pcr = $2 AND feed <> $3";
+        let moved = sqlx::query(moved).bind(scope.key()).bind(pcr.clone()).bind(feed);
+        moved.execute(&mut *connection).await?;
         let update = "UPDATE measurement SET version = $3, rollback_index = $4, source = 'signed'
             WHERE catalog = $1 AND pcr = $2 AND source = 'by-hand'";
         let update = sqlx::query(update).bind(scope.key()).bind(pcr.clone());

@@ -11,6 +11,7 @@ use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_release::RepositoryName;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::measurement::{Release, Source};
 use holdfast_service_domain::reference_values::Known;
 use holdfast_types::CatalogId;
@@ -56,8 +57,8 @@ pub struct TakenWrite {
     pub memory: Vec<u8>,
     /// Version of the targets.
     pub targets: u64,
-    /// The releases.
-    pub releases: Vec<Release>,
+    /// The releases, each with the feed whose devices it is for alone.
+    pub releases: Vec<(Release, Option<Feed>)>,
     /// The time, in seconds since 1970.
     pub at: u64,
 }
@@ -270,8 +271,9 @@ pub async fn take_signed(
         return Err(StoreError::Overtaken);
     }
     let mut are_new = Vec::new();
-    for one in &write.releases {
-        are_new.push(release::put(connection, scope, one, Source::Signed, write.at).await?);
+    for (one, feed) in &write.releases {
+        let of = (one, feed.as_ref());
+        are_new.push(release::put(connection, scope, of, Source::Signed, write.at).await?);
     }
     Ok(are_new)
 }

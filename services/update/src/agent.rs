@@ -20,9 +20,10 @@ use holdfast_release::RepositoryName;
 use holdfast_release::client::{Client, ClientError, raised_to};
 use holdfast_release::config::{self, UpdateConfig};
 use holdfast_release::factory_reset::orders;
+use holdfast_release::feed::Feed;
 use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
-use holdfast_release::{Memory, Outcome, Staged, next_release};
+use holdfast_release::{Memory, Narrowing, Outcome, Staged, next_release};
 use holdfast_sandbox::held::Held;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
@@ -434,12 +435,16 @@ impl Agent {
         }
         let device = &self.config.device;
         // Who stands before the device with a card may install what is signed.
-        let assigned = self.assigned.now().filter(|_| self.connection.is_remote());
-        let next = next_release(targets, repository, device, held, &memory, assigned);
+        let is_remote = self.connection.is_remote();
+        let assigned = self.assigned.now().filter(|_| is_remote);
+        let feed = assigned.and_then(|assigned| assigned.feed());
+        let feed = is_remote.then(|| Feed::followed(&self.config.feeds, feed));
+        let narrowing = Narrowing { assigned, feed: feed.as_ref() };
+        let next = next_release(targets, repository, device, held, &memory, narrowing);
         let Some((path, target, release)) = next else {
             // What is put off is tried again by itself, and is no reason.
             let untried = memory.without_failed();
-            let untried = next_release(targets, repository, device, held, &untried, assigned);
+            let untried = next_release(targets, repository, device, held, &untried, narrowing);
             if let Some((_, _, release)) = untried.filter(|_| assigned.is_some()) {
                 // What failed here, or costs too much, was assigned.
                 let has_failed = self.memory.has_failed(release.subject, release.root_hash());

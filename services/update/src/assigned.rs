@@ -5,7 +5,7 @@ use crate::state::{self, StateError};
 use crate::uplink;
 use holdfast_linux::clock::realtime_seconds;
 use holdfast_linux::file;
-use holdfast_release::assignment::Assigned;
+use holdfast_release::assignment::{Assigned, AssignedBefore};
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::STATE_DIRECTORY;
 use holdfast_types::encoding::{self, EncodingError};
@@ -26,6 +26,13 @@ struct Kept {
     staged: Option<(ReleaseSubject, Version)>,
 }
 
+/// What an OS from before feeds keeps of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptBefore {
+    assigned: AssignedBefore,
+    staged: Option<(ReleaseSubject, Version)>,
+}
+
 impl Kept {
     /// Longest encoding in bytes.
     const MAX_ENCODED_BYTES: usize = Assigned::MAX_ENCODED_BYTES + 64;
@@ -43,7 +50,13 @@ impl Kept {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        let read: Self = encoding::decode(bytes)?;
+        let read = encoding::decode(bytes).or_else(|error| {
+            // The first start of this OS: what holds goes on to hold.
+            let before = encoding::decode(bytes).map_err(|_| error)?;
+            let KeptBefore { assigned, staged } = before;
+            Ok::<Self, EncodingError>(Self { assigned: assigned.into(), staged })
+        });
+        let read = read?;
         Ok(Self { assigned: read.assigned.bounded(), ..read })
     }
 }
@@ -151,6 +164,7 @@ impl Assignments {
 mod tests {
     use super::*;
     use holdfast_release::assignment::Assignment;
+    use holdfast_release::feed::Feed;
 
     fn assignments(newest: &str, staged: Option<(ReleaseSubject, &str)>) -> Assignments {
         let assignment = Assignment {
@@ -170,6 +184,21 @@ mod tests {
             unsaved_s: 0,
             saved_after_s: FIRST_SAVED_S,
         }
+    }
+
+    /// The first start of an OS that knows of feeds: what held goes on to hold.
+    #[test]
+    fn what_an_os_before_feeds_has_kept_is_read() {
+        let staged = Some((ReleaseSubject::Os, "1.4.0".parse::<Version>().unwrap()));
+        let kept = assignments("1.4.0", Some((ReleaseSubject::Os, "1.4.0"))).kept;
+        let bytes = kept.encode().unwrap();
+        assert_eq!(Kept::decode(&bytes).unwrap(), kept, "the control");
+        // Feed, and what was staged, stand at the end.
+        let end = encoding::encode(&(None::<Feed>, staged)).unwrap();
+        let before = encoding::encode(&staged).unwrap();
+        let begin = bytes.strip_suffix(end.as_slice()).unwrap();
+        assert_eq!(Kept::decode(&[begin, before.as_slice()].concat()).unwrap(), kept);
+        Kept::decode(begin).unwrap_err();
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Fields {
     until: u64,
     #[serde(default, deserialize_with = "assignments_if_understood")]
     assignments: Option<Vec<AssignmentMessage>>,
+    #[serde(default)]
+    feed: serde_json::Value,
 }
 
 impl Board {
@@ -66,7 +68,9 @@ impl Board {
 fn read(answer: &[u8]) -> Option<Assigned> {
     let fields: Fields = serde_json::from_slice(answer).ok()?;
     let assignments = fields.assignments.unwrap_or_default();
-    Some(Assigned::new(assignments.iter().filter_map(assignment), fields.until))
+    let feed = fields.feed.as_str().and_then(|feed| feed.parse().ok());
+    let assigned = Assigned::new(assignments.iter().filter_map(assignment), fields.until);
+    Some(assigned.with_feed(feed))
 }
 
 #[cfg(feature = "check-in")]
@@ -107,6 +111,14 @@ mod tests {
         assert_eq!(board.waits(), Some(UpdateWait::Declined));
         board.exchange(None);
         assert_eq!(board.waits(), None);
+        let of_feed = json!({"until": 1000, "feed": "eval"}).to_string();
+        board.checked_in(of_feed.as_bytes());
+        let feed = board.exchange(None).unwrap().feed().map(ToString::to_string);
+        assert_eq!(feed.as_deref(), Some("eval"));
+        for no_feed in [json!("E V A L"), json!(7), json!(null)] {
+            board.checked_in(json!({"until": 1000, "feed": no_feed}).to_string().as_bytes());
+            assert!(board.exchange(None).unwrap().is_empty(), "{no_feed}");
+        }
         // A service that says nothing of releases has taken its word back.
         board.checked_in(json!({"until": 1000}).to_string().as_bytes());
         assert!(board.exchange(None).unwrap().is_empty());

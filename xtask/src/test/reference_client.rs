@@ -114,6 +114,7 @@ fn publish(directory: &Path, now: u64) -> Result<Repository> {
             root_hash: "5a".repeat(32),
             boot_chunks: String::new(),
             boot_digest: String::new(),
+            feed: None,
         };
         let target = repository.add_file(PATH, &content(version), release)?;
         let mut files = repository.targets();

@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest name here, in bytes.
 const MAX_NAME_BYTES: usize = 50;
+/// The feed that `Retail` becomes.
+const RETAIL_FEED: &str = "retail";
+/// The feed that `RetailEval` becomes.
+const EVAL_FEED: &str = "eval";
 /// The rule for names here, in one sentence.
 pub(super) const NAME_RULE: &str =
     "a name has 1 to 50 of a-z, 0-9, `-`, `_` and `.`, and begins with a letter or a digit";
@@ -55,7 +59,8 @@ impl Group {
 
     /// Returns what the service is asked to make.
     pub(super) fn body(&self) -> Value {
-        json!({ "least_index": 0, "grades": null })
+        let feed = if self.is_eval { EVAL_FEED } else { RETAIL_FEED };
+        json!({ "least_index": 0, "grades": null, "feed": feed })
     }
 }
 
@@ -77,7 +82,7 @@ impl Plan {
             let place = group.place();
             if group.is_eval {
                 notes.push(format!(
-                    "{place}: took the OS from the feed `RetailEval`; publish what it is to evaluate in a repository of its own"
+                    "{place}: took the OS from the feed `RetailEval`, and follows `{EVAL_FEED}`: name that one under [update] feeds in the image manifest of its devices, and publish what they evaluate with `--feed {EVAL_FEED}`"
                 ));
             }
             if group.is_os_only {

@@ -73,6 +73,7 @@ async fn decide_once(
         contained,
         has_deployments,
         is_emergency,
+        feed,
         has_voucher,
         expected: release,
     } = facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
@@ -103,6 +104,7 @@ async fn decide_once(
         Verdict::Issue(issue) => {
             let mut answer = issued(service, scope, &device, issue, now).await?;
             answer.reports = Some(ReportsPolicy { level: rules.reports.word().to_owned() });
+            answer.feed = feed.map(|feed| feed.to_string());
             Ok(answer)
         }
         Verdict::Refused(problem) => Err(*problem),
@@ -228,6 +230,7 @@ async fn issued(
         receipt: Bytes(receipt),
         reports: None,
         assignments: None,
+        feed: None,
         transfer: None,
     })
 }

@@ -176,7 +176,7 @@ async fn carry_out(
     let changed = || StoreError::Approval(ApprovalRefusal::ObjectChanged);
     let damaged = |_| StoreError::Damaged("request");
     match row.pending.kind {
-        Kind::LeastIndex | Kind::ProductionMark => {
+        Kind::LeastIndex | Kind::ProductionMark | Kind::Feed => {
             let (Some(product), Some(group)) = (row.extent.product(), row.extent.group()) else {
                 return Err(StoreError::Damaged("grp"));
             };

@@ -178,7 +178,7 @@ fn shape_of_group(group: Group) -> GroupShape {
     let (reports, production) = (group.reports, group.is_production);
     let update = group.is_update_on.map(UpdateMode::of);
     let (name, least_index) = (group.name, group.least_index);
-    GroupShape { name, least_index, grades, reports, production, update }
+    GroupShape { name, least_index, grades, reports, production, update, feed: group.feed }
 }
 
 /// Shows a group.
@@ -256,15 +256,30 @@ fn needs_second(before: &Group, new: &GroupShape) -> Option<Kind> {
     if new.production == Some(false) {
         return Some(Kind::ProductionMark);
     }
-    (new.least_index != before.least_index).then_some(Kind::LeastIndex)
+    if new.least_index != before.least_index {
+        return Some(Kind::LeastIndex);
+    }
+    (new.feed.is_some() && new.feed != before.feed).then_some(Kind::Feed)
 }
 
 /// Returns the row of a group that is written.
 pub(super) fn group_row(product: String, name: String, new: GroupShape) -> Group {
-    let GroupShape { least_index, grades, reports, production: is_production, update, .. } = new;
+    let GroupShape {
+        least_index, grades, reports, production: is_production, update, feed, ..
+    } = new;
     let is_update_on = update.map(|mode| mode == UpdateMode::On);
     let grades = grades.map(|grades: Vec<Grade>| Grades::of(&grades));
-    Group { product, name, least_index, grades, reports, is_production, is_update_on, revision: 0 }
+    Group {
+        product,
+        name,
+        least_index,
+        grades,
+        reports,
+        is_production,
+        is_update_on,
+        feed,
+        revision: 0,
+    }
 }
 
 /// Makes the next issuing certificate of a catalog, which nobody has kept yet.

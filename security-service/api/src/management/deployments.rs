@@ -359,6 +359,7 @@ pub(super) async fn default_groups(
                         reports: None,
                         is_production: Some(is_production),
                         is_update_on: None,
+                        feed: None,
                         revision: 0,
                     };
                     catalog::make_group(connection, scope, group, now).await?;

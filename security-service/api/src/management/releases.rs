@@ -46,13 +46,14 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.releases(scope, &page.after, page.most()).await?;
-    let items = rows.into_iter().map(|(pcr, ReleaseRow { release, source })| ReleaseShape {
+    let items = rows.into_iter().map(|(pcr, ReleaseRow { release, source, feed })| ReleaseShape {
         boot: hex(&release.boot.0),
         pcr,
         version: release.version.to_string(),
         index: release.index,
         withdrawn: release.withdrawn,
         source: source.word().to_owned(),
+        feed: feed.map(|feed| feed.to_string()),
     });
     shown(&Listed::new(items.collect(), page.most(), |item: &ReleaseShape| item.pcr.clone()))
 }

@@ -257,6 +257,7 @@ fn shape(taken: Taken, are_new: &[bool], is_served: bool) -> TakenShape {
         boot: hex(&signed.release.boot.0),
         version: signed.release.version.to_string(),
         index: signed.release.index,
+        feed: signed.feed.map(|feed| feed.to_string()),
         new: *new,
     });
     let ignored = taken.ignored.into_iter();

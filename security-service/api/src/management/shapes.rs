@@ -1,6 +1,7 @@
 //! The JSON of management: bodies of requests and answers.
 
 use holdfast_failure_reports::Level;
+use holdfast_release::feed::Feed;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::role::Role;
 use holdfast_service_store::device::Shown;
@@ -97,6 +98,10 @@ pub(super) struct GroupShape {
     pub(super) production: Option<bool>,
     /// `on`, or `off`: then no deployment gives its devices anything. In a request, it stays as it is where it is not said.
     pub(super) update: Option<UpdateMode>,
+    /// The feed that its devices follow, where their images allow it, such as `retail`; where it is none, devices follow the first that their images
+    /// name. In a request, it stays as it is where it is not said.
+    #[schema(value_type = Option<String>)]
+    pub(super) feed: Option<Feed>,
 }
 
 /// Whether deployments give devices of a group releases.
@@ -252,6 +257,8 @@ pub(super) struct ReleaseShape {
     pub(super) withdrawn: bool,
     /// `signed` where signed targets name it, `by-hand` where somebody has typed it.
     pub(super) source: String,
+    /// The feed whose devices it is for alone; none for those of every feed.
+    pub(super) feed: Option<String>,
 }
 
 /// A release that was added by hand.
@@ -353,6 +360,8 @@ pub(super) struct SignedShape {
     pub(super) version: String,
     /// Its rollback index.
     pub(super) index: u64,
+    /// The feed whose devices it is for alone; none for those of every feed.
+    pub(super) feed: Option<String>,
     /// True if it was not known, or was typed by hand before.
     pub(super) new: bool,
 }

@@ -6,6 +6,7 @@ use holdfast_evidence::messages::Profile;
 use holdfast_evidence::policy::BootDigest;
 use holdfast_images::key::PrivateKey;
 use holdfast_release::Release;
+use holdfast_release::feed::Feed;
 use holdfast_release::metadata::Role;
 use holdfast_release::reuse::CHUNK_BYTES;
 use holdfast_repository::{Lifetimes, Repository, Roles};
@@ -95,6 +96,7 @@ pub(crate) fn release(version: &str, rollback_index: u64, boot: &[u8; 32]) -> Re
         root_hash: "5a".repeat(32),
         boot_chunks: "0a".repeat(16),
         boot_digest: hex(boot),
+        feed: None,
     }
 }
 
@@ -327,4 +329,65 @@ fn what_is_published_in_a_watched_directory_is_taken_and_what_nobody_has_signed_
     let taken: Vec<&Value> = rows.filter(|row| row["verb"] == "release.add-signed").collect();
     assert_eq!(taken.len(), 2, "once for each publication: {taken:?}");
     assert!(taken.iter().all(|row| row["who"] == "service"));
+}
+
+/// The service gives a group no release of another feed, and tells devices which they follow; the device decides.
+#[test]
+fn a_group_follows_a_feed_and_is_given_no_release_of_another() {
+    let service = Installation::new();
+    let now = service.now();
+    let mut published = Published::new(1, now);
+    let eval: Feed = "eval".parse().unwrap();
+    let of_eval = Release { feed: Some(eval), ..release("1.6.0", 9, &[0xb6; 32]) };
+    let boot = release("1.4.0", 7, &BOOT);
+    published.publish(&[("os/a.slot", boot.clone()), ("eval/os/b.slot", of_eval.clone())], now);
+    trust(&service, &published);
+    let taken = service.done("POST", "/repositories/os/metadata", &published.metadata());
+    let feeds = |rows: &Value, of: &str| {
+        let rows = rows[of].as_array().unwrap().iter();
+        let text = |row: &Value| (row["version"].clone(), row["feed"].clone());
+        rows.map(text).collect::<Vec<_>>()
+    };
+    let mut signed = feeds(&taken, "releases");
+    signed.sort_by_key(|(version, _)| version.to_string());
+    assert_eq!(signed, [(json!("1.4.0"), json!(null)), (json!("1.6.0"), json!("eval"))]);
+    service.done("PUT", "/products/pump", &Value::Null);
+    let group = "/products/pump/groups/test";
+    service.done("PUT", group, &json!({}));
+    assert_eq!(service.done("GET", group, &Value::Null)["feed"], Value::Null);
+    let mut device = software_device(&service);
+    let place = json!({ "product": "pump", "group": "test" });
+    service.done("POST", &format!("/devices/{}/move", device.id), &place);
+    let mut feed = |service: &Installation| {
+        let answer = checked_in(&device.check_in(&service.device));
+        device.receipt = Some(answer.receipt);
+        answer.feed
+    };
+    assert_eq!(feed(&service), None, "its image says");
+    let draft = json!({ "product": "pump", "group": "test", "version": "1.6.0", "preset": "fast" });
+    let refused = service.ask("POST", "/deployments", &draft);
+    let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(refused.status, 400, "{detail}");
+    assert!(detail.starts_with("version: 1.6.0 is a release for devices of the feed eval"));
+    assert!(detail.contains("pump/test follows retail") && detail.contains("--feed eval"));
+    service.done("PUT", group, &json!({ "feed": "eval" }));
+    assert_eq!(feed(&service).as_deref(), Some("eval"));
+    let made = service.done("POST", "/deployments", &draft);
+    let approve = format!("/deployments/{}/approve", made["id"].as_str().unwrap());
+    // Who does not speak of the feed leaves it as it is.
+    service.done("PUT", group, &json!({ "least_index": 1 }));
+    assert_eq!(feed(&service).as_deref(), Some("eval"));
+    service.done("PUT", group, &json!({ "feed": "retail" }));
+    let refused = service.ask("POST", &approve, &Value::Null);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let no_feed = service.ask("PUT", group, &json!({ "feed": "Eval" }));
+    assert_eq!((no_feed.status, no_feed.problem().as_str()), (400, "malformed"));
+    // What was evaluated is published without the label, and goes on.
+    let promoted = Release { feed: None, ..of_eval.clone() };
+    published
+        .publish(&[("os/a.slot", boot), ("os/b.slot", promoted), ("eval/os/b.slot", of_eval)], now);
+    service.done("POST", "/repositories/os/metadata", &published.metadata());
+    let listed = feeds(&service.done("GET", "/releases", &Value::Null), "items");
+    assert!(listed.iter().all(|(_, feed)| feed.is_null()), "{listed:?}");
+    service.done("POST", &approve, &Value::Null);
 }

@@ -165,6 +165,7 @@ fn a_release_of_the_os_in_the_repository_of_apps_is_no_reference_value() {
         boot_bytes: 0,
         boot_chunks: String::new(),
         boot_digest: String::new(),
+        feed: None,
         ..release("2.0.0", 1, &[0xaa; 32])
     };
     let offered = [("apps/a.package", app), ("os/x.slot", release("6.6.6", 66, &[0x66; 32]))];

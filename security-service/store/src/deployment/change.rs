@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
 use holdfast_release::assignment::LocalWindow;
+use holdfast_release::feed::Feed;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::Frozen;
 use holdfast_service_domain::deployment::plan::Plan;
@@ -72,10 +73,13 @@ pub async fn create(
 ) -> Result<DeploymentRow, StoreError> {
     // The group is locked before any deployment, as everybody does.
     let count = "UPDATE grp SET deployments = deployments + 1
-        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production";
+        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production, feed";
     let count = sqlx::query(count).bind(scope.key()).bind(draft.product.clone());
     let group = count.bind(draft.group.clone()).fetch_optional(&mut *connection).await?;
     let group = group.ok_or(StoreError::Missing("group"))?;
+    let follows = columns::feed_if_any(&group)?;
+    must_be_of_feed(connection, scope, &draft.target, (&draft.product, &draft.group), follows)
+        .await?;
     make_room(connection, scope, &draft).await?;
     let of = (draft.product.as_str(), draft.group.as_str());
     listed::put(connection, scope, &draft.id, of, (&draft.plan, &draft.lists)).await?;
@@ -158,7 +162,10 @@ pub async fn act(
     let mut another_runs = false;
     let mut is_production = false;
     if matches!(action, Action::Approve | Action::Resume) {
-        is_production = lock_group(connection, scope, &found).await?;
+        let follows;
+        (is_production, follows) = lock_group(connection, scope, &found).await?;
+        let group = (found.product.as_str(), found.group.as_str());
+        must_be_of_feed(connection, scope, &found.target, group, follows).await?;
         another_runs = another_hinders(connection, scope, &found).await?;
     }
     if action == Action::Approve && found.target.subject == ReleaseSubject::Os {
@@ -229,17 +236,18 @@ pub async fn halt_part(
     Ok(of_part)
 }
 
-/// Locks the group of a deployment, and says whether it is marked `production`.
+/// Locks the group of a deployment, and returns whether it is marked `production`, and the feed that it follows.
 async fn lock_group(
     connection: &mut Connection,
     scope: Scope,
     row: &DeploymentRow,
-) -> Result<bool, StoreError> {
+) -> Result<(bool, Option<Feed>), StoreError> {
     let update = "UPDATE grp SET revision = revision
-        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production";
+        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production, feed";
     let update = sqlx::query(update).bind(scope.key()).bind(row.product.clone());
     let locked = update.bind(row.group.clone()).fetch_optional(connection).await?;
-    Ok(columns::number(&locked.ok_or(StoreError::Missing("group"))?, "production")? > 0)
+    let locked = locked.ok_or(StoreError::Missing("group"))?;
+    Ok((columns::number(&locked, "production")? > 0, columns::feed_if_any(&locked)?))
 }
 
 async fn another_hinders(
@@ -258,6 +266,35 @@ async fn another_hinders(
     let rows = query.bind(row.id.clone()).fetch_all(connection).await?;
     let others: Result<Vec<DeploymentRow>, StoreError> = rows.iter().map(deployment_of).collect();
     Ok(others?.iter().any(|other| other.state.hinders()))
+}
+
+/// A release of the OS of another feed than the group's is one that its devices do not take. What is not known yet may be of any, and so may an
+/// app: which feed it is for, devices alone read.
+async fn must_be_of_feed(
+    connection: &mut Connection,
+    scope: Scope,
+    target: &Target,
+    (product, group): (&str, &str),
+    follows: Option<Feed>,
+) -> Result<(), StoreError> {
+    if target.subject != ReleaseSubject::Os {
+        return Ok(());
+    }
+    let query = "SELECT DISTINCT feed FROM measurement
+        WHERE catalog = $1 AND version = $2 AND withdrawn_at IS NULL ORDER BY feed";
+    let query = sqlx::query(query).bind(scope.key()).bind(target.version.to_string());
+    let follows = follows.unwrap_or_default();
+    let mut other = None;
+    for row in &query.fetch_all(connection).await? {
+        // There is one for each board.
+        match columns::feed_if_any(row)? {
+            Some(of) if of != follows => other = Some(of),
+            _ => return Ok(()),
+        }
+    }
+    let Some(of) = other else { return Ok(()) };
+    let (product, group) = (product.to_owned(), group.to_owned());
+    Err(StoreError::OtherFeed { version: target.version, of, product, group, follows })
 }
 
 /// A release of the OS that no measurement is known of could never succeed.

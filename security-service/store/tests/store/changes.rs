@@ -77,6 +77,7 @@ async fn take(
     revision: u64,
     releases: Vec<Release>,
 ) -> Result<Vec<bool>, StoreError> {
+    let releases = releases.into_iter().map(|release| (release, None)).collect();
     let write =
         TakenWrite { repository: OS, revision, memory: vec![7; 9], targets: 3, releases, at: 2000 };
     let work = store.write(move |connection| {

@@ -204,6 +204,7 @@ fn a_check_in_is_decided_by_what_the_rows_say_at_one_moment() {
                     reports: None,
                     is_production: None,
                     is_update_on: None,
+                    feed: None,
                     revision: 0,
                 };
                 put_group(connection, scope, of, 1000).await?;

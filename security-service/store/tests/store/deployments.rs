@@ -51,6 +51,7 @@ fn group(is_update_on: Option<bool>, is_production: Option<bool>) -> Group {
         reports: None,
         is_production,
         is_update_on,
+        feed: None,
         revision: 0,
     }
 }

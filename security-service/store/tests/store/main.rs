@@ -502,6 +502,7 @@ fn a_groups_rules_hold_for_its_devices() {
                     reports: None,
                     is_production: None,
                     is_update_on: None,
+                    feed: None,
                     revision: 0,
                 };
                 catalog::put_group(connection, scope, group, 1000).await?;

@@ -67,6 +67,7 @@ async fn products(store: &Store, scope: Scope) {
                 reports: None,
                 is_production: None,
                 is_update_on: None,
+                feed: None,
                 revision: 0,
             };
             put_group(connection, scope, group, 1000).await

@@ -77,6 +77,7 @@ async fn set_level(store: &Store, scope: Scope, level: Level, after_ms: u64) {
         reports: Some(level),
         is_production: None,
         is_update_on: None,
+        feed: None,
         revision: 0,
     };
     let set = store.write(move |connection| {

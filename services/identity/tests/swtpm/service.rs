@@ -173,6 +173,7 @@ impl Service {
             receipt: Bytes(receipt),
             reports: Some(ReportsPolicy { level: "full".to_owned() }),
             assignments: None,
+            feed: None,
             transfer: None,
         }
     }

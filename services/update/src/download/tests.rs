@@ -71,6 +71,7 @@ fn release(subject: ReleaseSubject, fit: &[u8], root_hash: [u8; 32]) -> Release 
         root_hash: hex(&root_hash),
         boot_chunks: fit.chunks(CHUNK_BYTES).map(|chunk| hex(&chunk_hash(chunk))).collect(),
         boot_digest: String::new(),
+        feed: None,
     }
 }
 
