@@ -65,6 +65,8 @@ pub struct Service {
     pub clock: Clock,
     /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.
     pub admission: Arc<Semaphore>,
+    /// Seconds from one check-in of a device to the next.
+    pub check_in_every_s: u32,
     /// How often devices have reported to this instance.
     pub report_rates: Mutex<Rates>,
     /// How people sign in.

@@ -91,6 +91,8 @@ pub struct CheckIn<'a> {
     pub returned: Option<u64>,
     /// True while an emergency deployment is on its way in its group.
     pub is_emergency: bool,
+    /// Seconds from one check-in of a device to the next, as the installation is set.
+    pub every_s: u32,
     /// The time, in seconds since 1970.
     pub now: u64,
 }
@@ -158,8 +160,17 @@ pub struct Decision {
 /// Decides on a check-in.
 #[must_use]
 pub fn decide(check_in: &CheckIn<'_>) -> Decision {
-    let CheckIn { device, rules, contained, verified, release, returned, is_emergency, now } =
-        *check_in;
+    let CheckIn {
+        device,
+        rules,
+        contained,
+        verified,
+        release,
+        returned,
+        is_emergency,
+        every_s,
+        now,
+    } = *check_in;
     let claims = verified.claims();
     let clock = verified.clock();
     let grade = device.grade.unwrap_or(Grade::Software);
@@ -208,12 +219,13 @@ pub fn decide(check_in: &CheckIn<'_>) -> Decision {
         return refused(device, write, Problem::MeasurementUnknown);
     };
     let valid_s = if on_trial { TRIAL_CERTIFICATE_S } else { CERTIFICATE_S };
+    let usual_s = schedule::next_s(&device.id, now, every_s);
     let next_s = if is_emergency {
-        EMERGENCY_NEXT_S
+        usual_s.min(EMERGENCY_NEXT_S)
     } else if on_trial {
-        TRIAL_NEXT_S
+        usual_s.min(TRIAL_NEXT_S)
     } else {
-        schedule::next_s(&device.id, now)
+        usual_s
     };
     let common = Common {
         catalog: device.catalog,

@@ -1,7 +1,8 @@
 //! `settings.toml`: where the service listens, and where its database and keys are.
 
+use crate::schedule::EVERY_S;
 use crate::sign_in_settings::SignInSettings;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -214,6 +215,13 @@ pub struct DevicePort {
     /// other address, such a header is no handshake.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proxies: Vec<IpAddr>,
+    /// Seconds from one check-in of a device to the next, within [`EVERY_S`]. A device is told at each check-in when to come again.
+    #[serde(
+        default = "usual_check_in_s",
+        deserialize_with = "read_check_in_s",
+        skip_serializing_if = "is_usual_check_in_s"
+    )]
+    pub check_in_every_s: u32,
 }
 
 /// The port of management.
@@ -283,6 +291,24 @@ fn usual_backup_hours() -> u32 {
     48
 }
 
+fn usual_check_in_s() -> u32 {
+    EVERY_S.1
+}
+
+fn is_usual_check_in_s(every_s: &u32) -> bool {
+    *every_s == usual_check_in_s()
+}
+
+fn read_check_in_s<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let (least, most) = EVERY_S;
+    let every_s = u32::deserialize(deserializer)?;
+    if (least..=most).contains(&every_s) {
+        return Ok(every_s);
+    }
+    let rule = format!("device.check_in_every_s: must be {least} to {most} seconds");
+    Err(serde::de::Error::custom(rule))
+}
+
 fn usual_requests() -> usize {
     256
 }
@@ -319,6 +345,7 @@ impl Settings {
                 most_connections: usual_connections(),
                 most_per_address: usual_per_address(),
                 proxies: Vec::new(),
+                check_in_every_s: usual_check_in_s(),
             },
             management: ManagementPort { listen: management },
             database: Database { url },
@@ -465,9 +492,30 @@ mod tests {
         let settings = settings();
         let text = settings.to_text().unwrap();
         assert!(!text.contains("alerts") && !text.contains("disk"), "{text}");
+        assert!(!text.contains("check_in"), "{text}");
         let more = "[alerts.mail]\nserver = \"mail.example\"\nfrom = \"a@b.c\"\nto = [\"d@e.f\"]\n";
         let mail = Settings::read(&format!("{text}{more}")).unwrap().alerts.mail.unwrap();
         assert_eq!((mail.port, mail.security), (587, MailSecurity::Starttls));
+    }
+
+    #[test]
+    fn an_interval_of_check_ins_is_a_minute_to_a_day() {
+        let read = |every: &str| {
+            let text = settings().to_text().unwrap();
+            let line = format!("[device]\ncheck_in_every_s = {every}\n");
+            Settings::read(&text.replacen("[device]\n", &line, 1))
+        };
+        for every_s in [60, 900, 86_400] {
+            let settings = read(&every_s.to_string()).unwrap();
+            assert_eq!(settings.device.check_in_every_s, every_s);
+            assert_eq!(Settings::read(&settings.to_text().unwrap()).unwrap(), settings);
+        }
+        for wrong in ["0", "59", "86401"] {
+            let error = read(wrong).unwrap_err().to_string();
+            let rule = "device.check_in_every_s: must be 60 to 86400 seconds";
+            assert!(error.contains(rule), "{error}");
+        }
+        read("-1").unwrap_err();
     }
 
     #[test]

@@ -29,7 +29,7 @@ use holdfast_service_domain::leaf::policy_of;
 use holdfast_service_domain::measurement::Release;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::receipt::Receipts;
-use holdfast_service_domain::schedule::EMERGENCY_NEXT_S;
+use holdfast_service_domain::schedule::{EMERGENCY_NEXT_S, EVERY_S, TRIAL_NEXT_S};
 use holdfast_swtpm::{APP, BOOT, claims};
 use holdfast_types::Version;
 use ring::rand::SystemRandom;
@@ -144,6 +144,7 @@ fn decided_with(
         release,
         returned,
         is_emergency: false,
+        every_s: EVERY_S.1,
         now: NOW,
     })
 }
@@ -210,8 +211,31 @@ fn a_release_on_trial_is_good_for_two_hours() {
 }
 
 #[test]
+fn a_device_on_trial_comes_again_no_later_than_the_installation_says() {
+    let mut claims = claims();
+    claims.os.phase = Phase::Trying;
+    let verified = attested(&claims, PcrDigest::of_one_extend(&BOOT), CLOCK);
+    let next_s = |every_s| {
+        let decision = decide(&CheckIn {
+            device: &device(),
+            rules: &RULES,
+            contained: &Contained::default(),
+            verified: &verified,
+            release: Some(&RELEASE),
+            returned: Some(5),
+            is_emergency: false,
+            every_s,
+            now: NOW,
+        });
+        issue(&decision).next_s
+    };
+    assert_eq!(next_s(EVERY_S.1), TRIAL_NEXT_S);
+    assert!(next_s(EVERY_S.0) < 90);
+}
+
+#[test]
 fn a_device_comes_again_soon_while_an_emergency_is_on_its_way() {
-    let next_s = |is_emergency| {
+    let next_s = |is_emergency, every_s| {
         let (device, verified, contained) = (device(), good(), Contained::default());
         let decision = decide(&CheckIn {
             device: &device,
@@ -221,6 +245,7 @@ fn a_device_comes_again_soon_while_an_emergency_is_on_its_way() {
             release: Some(&RELEASE),
             returned: Some(5),
             is_emergency,
+            every_s,
             now: NOW,
         });
         let issue = issue(&decision).clone();
@@ -228,8 +253,13 @@ fn a_device_comes_again_soon_while_an_emergency_is_on_its_way() {
         assert_eq!(decision.write.next_at, Some(NOW + u64::from(issue.next_s)));
         issue.next_s
     };
-    assert_eq!(next_s(true), EMERGENCY_NEXT_S);
-    assert!(next_s(false) >= 12 * 60 * 60, "the control");
+    let day_s = EVERY_S.1;
+    assert_eq!(next_s(true, day_s), EMERGENCY_NEXT_S);
+    assert!(next_s(false, day_s) >= 12 * 60 * 60, "the control");
+    // Where devices come more often than that anyway, an emergency has none come later.
+    for is_emergency in [false, true] {
+        assert!((30..90).contains(&next_s(is_emergency, EVERY_S.0)), "{is_emergency}");
+    }
 }
 
 #[test]

@@ -158,6 +158,7 @@ fn open_store(
         downloads: Arc::new(Semaphore::new(DOWNLOADS)),
         clock,
         admission,
+        check_in_every_s: settings.device.check_in_every_s,
         report_rates: Mutex::default(),
         sign_in,
         webhooks,

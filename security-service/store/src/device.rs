@@ -169,7 +169,8 @@ impl Store {
             "SELECT {} FROM finding
             WHERE catalog = $1 AND (device, kind, closed_at) > ($2, $3, $4)
             AND ($5 = 1 OR closed_at = 0) AND {in_sight}
-            ORDER BY device, kind, closed_at LIMIT $6"
+            ORDER BY device, kind, closed_at LIMIT $6",
+            columns_of!(finding)
         );
         // A text of this program.
         let query = sqlx::query(AssertSqlSafe(text)).bind(scope.key()).bind(after.device.clone());

@@ -15,7 +15,7 @@ use holdfast_service_domain::detection::window::Window;
 use holdfast_service_domain::device::State;
 use holdfast_service_domain::policy::{Facts, ReleaseFacts, judge};
 use holdfast_service_domain::receipt::Receipts;
-use holdfast_service_domain::schedule::next_s;
+use holdfast_service_domain::schedule::{EVERY_S, next_s};
 use holdfast_types::Version;
 use std::collections::BTreeMap;
 
@@ -123,7 +123,7 @@ impl Service {
             (row.os, row.camera, row.is_new) = (attested.0, attested.1, false);
             self.is_changed = true;
         }
-        let next = next_s(&device.id, now);
+        let next = next_s(&device.id, now, EVERY_S.1);
         row.due = now + u64::from(next);
         self.taken.check_ins += 1;
         self.observe(device.id, device.os, now, Event::CheckedIn);

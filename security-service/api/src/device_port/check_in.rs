@@ -97,6 +97,7 @@ async fn decide_once(
         release: release.as_ref(),
         returned: number,
         is_emergency,
+        every_s: service.check_in_every_s,
         now,
     });
     service.store.reached(Moment::Decided);

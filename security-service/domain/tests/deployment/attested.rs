@@ -108,6 +108,7 @@ fn decided(claims: &Claims, measured: &BootDigest, returned: u64) -> Decision {
         release,
         returned: Some(returned),
         is_emergency: false,
+        every_s: 86_400,
         now: 10_000,
     })
 }
