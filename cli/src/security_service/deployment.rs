@@ -51,8 +51,11 @@ pub struct CreateArgs {
     /// Stages by name: `slow`, `normal`, `fast` or `emergency`.
     #[arg(long, value_name = "NAME", default_value = "normal", conflicts_with = "stages")]
     preset: String,
-    /// Stages of one's own: thousandths of the group, and hours of soak, such as `50:12,1000:0`; before these, `@FILE:HOURS` for the devices
-    /// of a file, one id a line.
+    /// How long each stage of the preset soaks, in place of its own time: hours, or minutes as `30m`.
+    #[arg(long, value_name = "TIME", conflicts_with = "stages")]
+    soak: Option<String>,
+    /// Stages of one's own: thousandths of the group, and hours of soak, or minutes as `30m`, such as `50:12,500:30m,1000:0`; before these,
+    /// `@FILE:HOURS` for the devices of a file, one id a line.
     #[arg(long, value_name = "STAGES", value_delimiter = ',')]
     stages: Option<Vec<String>>,
     /// When devices may restart for it, such as `sa,su 02:00-04:00+60`: days, minutes, and minutes ahead of UTC.
@@ -186,6 +189,12 @@ fn create(args: &CreateArgs) -> Result<()> {
             Some(stages) => members.insert("stages".to_owned(), json!(stages)),
             None => members.insert("preset".to_owned(), json!(args.preset)),
         };
+        if let Some(soak) = &args.soak {
+            let soak_s = seconds_of(soak).with_context(|| {
+                format!("--soak: {soak} is no time; write hours, or minutes such as 30m")
+            })?;
+            members.insert("soak_s".to_owned(), json!(soak_s));
+        }
     }
     let answer = in_catalog::open(&args.catalog)?.post(&["deployments"], &body)?;
     let id = cell(&answer, "id");
@@ -196,16 +205,24 @@ fn create(args: &CreateArgs) -> Result<()> {
     shown::done(&answer, args.catalog.json, &sentence)
 }
 
-/// Reads a stage, such as `50:12`.
+/// Returns the seconds of a soak: of hours, such as `12`, or of minutes, such as `30m`.
+fn seconds_of(text: &str) -> Option<u64> {
+    let (number, unit_s) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text, 3600),
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_s)
+}
+
+/// Reads a stage, such as `50:12` or `50:30m`.
 fn stage_of(text: &str) -> Result<Value> {
     let read = || {
-        let (size, hours) = text.rsplit_once(':')?;
-        let hours: u64 = hours.parse().ok()?;
-        Some((size, hours.saturating_mul(3600)))
+        let (size, soak) = text.rsplit_once(':')?;
+        Some((size, seconds_of(soak)?))
     };
     let wrong = || {
         format!(
-            "--stages: {text} is no stage; write thousandths and hours, such as 50:12,1000:0, or @FILE:HOURS before them"
+            "--stages: {text} is no stage; write thousandths and hours, or minutes with an m, such as 50:12,500:30m,1000:0, or @FILE:HOURS before them"
         )
     };
     let (size, soak_s) = read().with_context(wrong)?;
@@ -281,9 +298,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_thousandths_and_hours() {
+    fn stages_are_thousandths_and_hours_or_minutes() {
         assert_eq!(stage_of("50:12").unwrap(), json!({"permille": 50, "soak_s": 43_200}));
-        for wrong in ["", "50", "50:", ":12", "x:1", "5%:1", "70000:1", "@file", "@file:x"] {
+        assert_eq!(stage_of("50:30m").unwrap(), json!({"permille": 50, "soak_s": 1800}));
+        let too_long = format!("50:{}", u64::MAX);
+        for wrong in
+            ["", "50", "50:", ":12", "x:1", "5%:1", "70000:1", "50:m", "50:1d", "50:-1m", &too_long, "@file", "@file:x"]
+        {
             let says = stage_of(wrong).unwrap_err().to_string();
             assert!(says.starts_with("--stages: "), "{says}");
         }

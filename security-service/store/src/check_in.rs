@@ -13,7 +13,7 @@ use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_release::feed::Feed;
 use holdfast_service_domain::check_in::{CheckInWrite, Rules};
-use holdfast_service_domain::deployment::plan::Preset;
+use holdfast_service_domain::deployment::plan::emergency_pattern;
 use holdfast_service_domain::detection::containment::Contained;
 use holdfast_service_domain::device::Device;
 use holdfast_service_domain::measurement::Release;
@@ -33,7 +33,7 @@ pub struct Facts {
     pub has_deployments: bool,
     /// True if there is a voucher, by which the device goes to another catalog.
     pub has_voucher: bool,
-    /// True while a deployment by the preset `emergency` is on its way in its group.
+    /// True while a deployment with the stages of the preset `emergency` is on its way in its group.
     pub is_emergency: bool,
     /// The feed that its group follows, where somebody has said one.
     pub feed: Option<Feed>,
@@ -68,7 +68,7 @@ impl Store {
                 CASE WHEN g.deployments > 0 THEN (SELECT COUNT(*) FROM deployment p
                     WHERE p.catalog = d.catalog AND p.product = d.product AND p.grp = d.grp
                         AND p.progress IN ('approved', 'running', 'soaking') AND p.hold = ''
-                        AND p.plan = $4) ELSE 0 END AS emergencies
+                        AND p.plan LIKE $4) ELSE 0 END AS emergencies
             FROM catalog c
             LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
             LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
@@ -82,7 +82,7 @@ impl Store {
             let mut connection = self.read().await?;
             let query = sqlx::query(query).bind(scope.key()).bind(id.to_string());
             let query = query.bind(expected.map(|pcr| hex(&pcr.0)));
-            let query = query.bind(Preset::Emergency.plan().to_string());
+            let query = query.bind(emergency_pattern());
             query.fetch_optional(&mut *connection).await?
         };
         let Some(row) = row else { return Ok(None) };

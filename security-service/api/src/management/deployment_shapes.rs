@@ -41,6 +41,8 @@ pub(super) struct NewDeployment {
     pub(super) version: String,
     /// The stages by name: `slow`, `normal`, `fast` or `emergency`.
     pub(super) preset: Option<String>,
+    /// Seconds for which each stage of the preset is watched, in place of its own.
+    pub(super) soak_s: Option<u64>,
     /// The stages, in place of a name.
     pub(super) stages: Option<Vec<NewStage>>,
     /// Share of a stage's devices that must have succeeded, in thousandths; with `stages` alone, and 500 where it is not said.

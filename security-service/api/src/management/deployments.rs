@@ -15,7 +15,7 @@ use axum::response::Response;
 use holdfast_evidence::messages::DeviceId;
 use holdfast_release::assignment::{LEAST_CHECK_EVERY_S, LocalWindow};
 use holdfast_service_domain::deployment::plan::{
-    MAX_LISTED, MAX_STAGES, Plan, Preset, Size, Stage, UNBOUNDED,
+    MAX_LISTED, MAX_SOAK_S, MAX_STAGES, Plan, Preset, Size, Stage, UNBOUNDED,
 };
 use holdfast_service_domain::deployment::progress::{most_failures, most_silent, says};
 use holdfast_service_domain::deployment::slot::Target;
@@ -119,13 +119,18 @@ fn stage(number: usize, new: &NewStage, lists: &mut Lists) -> Result<Stage, Refu
 }
 
 fn plan(new: &NewDeployment, lists: &mut Lists) -> Result<Plan, Refusal> {
+    if new.soak_s.is_some() && new.preset.is_none() {
+        return Err(Refusal::malformed("soak_s: has no meaning without `preset`; `stages` have their own"));
+    }
     match (&new.preset, &new.stages, new.quorum_permille) {
         (Some(preset), None, None) => {
             let preset = Preset::of_word(preset);
             let preset = preset.ok_or_else(|| {
                 Refusal::malformed("preset: must be `slow`, `normal`, `fast` or `emergency`")
             })?;
-            Ok(preset.plan())
+            let plan = preset.plan();
+            let soaked = new.soak_s.map_or(Ok(plan.clone()), |soak_s| plan.with_soak(soak_s));
+            soaked.map_err(|_| Refusal::malformed(format!("soak_s: must be at most {MAX_SOAK_S}")))
         }
         (None, Some(stages), quorum) => {
             // So many alone are looked at; that there are more is refused by the plan.

@@ -140,6 +140,15 @@ impl Size {
     }
 }
 
+/// Returns a pattern of SQL's `LIKE` for texts of plans that have the stages of the preset `emergency`, however long these soak.
+#[must_use]
+pub fn emergency_pattern() -> String {
+    let plan = Preset::Emergency.plan();
+    let stages: Vec<String> =
+        plan.stages.iter().map(|stage| format!("{}:%", stage.size)).collect();
+    format!("{};{}", stages.join(","), plan.quorum_permille)
+}
+
 impl Plan {
     /// Makes one. `quorum_permille` is the share of a stage's devices that must have succeeded before it soaks, in thousandths, besides
     /// 98 of 100 that were given the release; three devices in any case.
@@ -170,6 +179,15 @@ impl Plan {
             return Err(PlanError::Quorum);
         }
         Ok(Self { stages, quorum_permille })
+    }
+
+    /// Returns it with stages that all soak for so many seconds.
+    ///
+    /// # Errors
+    /// [`PlanError::Soak`].
+    pub fn with_soak(self, soak_s: u64) -> Result<Self, PlanError> {
+        let stages = self.stages.into_iter().map(|stage| Stage { soak_s, ..stage }).collect();
+        Self::new(stages, self.quorum_permille)
     }
 
     /// Returns the stages.
@@ -210,16 +228,22 @@ pub fn allowance(devices: u64, permille: u16) -> u64 {
     if permille >= ALL_PERMILLE { UNBOUNDED } else { share(devices, permille) }
 }
 
+impl fmt::Display for Size {
+    /// `l25` of a list, or `10` of thousandths.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listed(devices) => write!(f, "{LISTED}{devices}"),
+            Self::Share(permille) => write!(f, "{permille}"),
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     /// `l25:3600,10:86400,1000:0;500`: devices of the list or thousandths, and soak, of each stage, and the quorum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, stage) in self.stages.iter().enumerate() {
             let before = if index == 0 { "" } else { "," };
-            match stage.size {
-                Size::Listed(devices) => write!(f, "{before}{LISTED}{devices}")?,
-                Size::Share(permille) => write!(f, "{before}{permille}")?,
-            }
-            write!(f, ":{}", stage.soak_s)?;
+            write!(f, "{before}{}:{}", stage.size, stage.soak_s)?;
         }
         write!(f, ";{}", self.quorum_permille)
     }
@@ -270,6 +294,14 @@ mod tests {
             assert_eq!(plan.to_string().parse(), Ok(plan), "{preset:?}");
             assert_eq!(Preset::of_word(preset.word()), Some(preset));
         }
+    }
+
+    #[test]
+    fn a_preset_with_another_soak_is_itself_otherwise() {
+        let plan = Preset::Emergency.plan().with_soak(60).unwrap();
+        assert_eq!(plan.to_string(), "50:60,250:60,500:60,1000:60;0");
+        assert_eq!(emergency_pattern(), "50:%,250:%,500:%,1000:%;0");
+        assert_eq!(Preset::Slow.plan().with_soak(MAX_SOAK_S + 1), Err(PlanError::Soak));
     }
 
     #[test]

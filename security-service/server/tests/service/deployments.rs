@@ -382,6 +382,8 @@ fn what_is_no_deployment_is_refused_with_its_field() {
         (json!({"component": "x"}), "component: "),
         (json!({"preset": "x"}), "preset: "),
         (json!({"stages": stages()}), "preset: "),
+        (json!({"soak_s": 30 * 86_400 + 1}), "soak_s: "),
+        (json!({"preset": null, "stages": stages(), "soak_s": 60}), "soak_s: "),
         (json!({"preset": null, "stages": [{"permille": 1, "soak_s": 0}]}), "stages: "),
         (json!({"preset": null, "stages": stages(), "quorum_permille": 1001}), "quorum_permille: "),
         (json!({"preset": null, "stages": list(json!(["x"]))}), "stages[0].devices: "),
@@ -408,6 +410,13 @@ fn what_is_no_deployment_is_refused_with_its_field() {
     assert!(detail.contains(&stranger) && detail.contains("`device move`"), "{detail}");
     let (status, detail) = refused(json!({"group": "nobody"}));
     assert_eq!((status, detail.as_str()), (404, "there is no such group"));
+    let soaks = create(&service, &json!({"preset": "emergency", "soak_s": 60}));
+    let stages = show(&service, &soaks)["stages"].clone();
+    let stages = stages.as_array().unwrap().iter();
+    let stages: Vec<(u64, u64)> = stages
+        .map(|of| (of["permille"].as_u64().unwrap(), of["soak_s"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(stages, [(50, 60), (250, 60), (500, 60), (1000, 60)], "the control");
     let id = create(&service, &json!({"version": "9.0.0", "preset": "normal"}));
     let unknown = service.ask("POST", &format!("/deployments/{id}/approve"), &Value::Null);
     assert_eq!(unknown.status, 404);

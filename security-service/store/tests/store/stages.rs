@@ -113,6 +113,10 @@ fn devices_come_again_soon_while_an_emergency_is_on_its_way_in_their_group() {
         assert!(is_emergency().await);
         act(&store, scope, "d2", Action::Halt, "ole").await.unwrap();
         assert!(!is_emergency().await);
+        let plan = Preset::Emergency.plan().with_soak(60).unwrap();
+        create(&store, scope, Draft { plan, ..draft("d3", &[(1000, 0)]) }).await.unwrap();
+        act(&store, scope, "d3", Action::Approve, "ole").await.unwrap();
+        assert!(is_emergency().await, "however long it soaks");
         store.close().await;
     });
 }
