@@ -1,9 +1,11 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
+mod fleet;
+
 use crate::arguments::{ImageArgs, SourceArgs};
 use crate::image;
 use crate::invocation::Invocation;
-use crate::security_service::loopback::{self, Prepared, Running};
+use crate::security_service::loopback::{self, Asked, Prepared, Running};
 use crate::security_service::release::{self, Measured};
 use crate::security_service::watcher::{Printed, Watcher};
 use anyhow::{Context, Result, anyhow, bail};
@@ -28,6 +30,8 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Most devices that a run starts: each takes the memory of its machine, and QEMU's.
+const MOST_DEVICES: i64 = 64;
 /// Bytes of a guest's console in which its device is looked for: its boot has a hundredth of that.
 const BEGINNING_BYTES: u64 = 1024 * 1024;
 
@@ -38,6 +42,7 @@ const BEGINNING_BYTES: u64 = 1024 * 1024;
                         Example: holdfast run --image images/connected.toml --forward 8080:8080\n\
                         Example: holdfast run --debug hello\n\
                         Example: holdfast run --with-service\n\
+                        Example: holdfast run --with-service --devices 8 --check-in-every 60\n\
                         Example: holdfast run --image-file output/images/hello.img")]
 pub struct RunArgs {
     #[command(flatten)]
@@ -73,6 +78,20 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1..65535)
     )]
     service_port: u16,
+    /// Start so many devices of the image, each with a disk and a TPM of its own; a line of the console has the number of its device in
+    /// front.
+    #[arg(
+        long, value_name = "N", default_value_t = 1, requires = "with_service",
+        conflicts_with_all = ["debug", "forwards", "until"],
+        value_parser = clap::value_parser!(u16).range(1..=MOST_DEVICES)
+    )]
+    devices: u16,
+    /// Seconds from one check-in of a device to the next, 60 to 86400, which the service's settings keep: a day in a new one.
+    #[arg(
+        long, value_name = "SECS", requires = "with_service",
+        value_parser = clap::value_parser!(u32).range(60..=86_400)
+    )]
+    check_in_every: Option<u32>,
     /// TCP port of this host's loopback for the debugger of `--debug`.
     #[arg(long, value_name = "PORT", default_value_t = 1234)]
     debug_port: u16,
@@ -184,7 +203,7 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     }
     let memory = built.memory_mib;
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(&built.path, memory) };
-    let kept = tpm(args, &shown, &built.path)?;
+    let kept = tpm(args, &shown, &built.path, "tpm")?;
     machine.tpm = kept.as_ref().map(|kept| kept.tpm.clone());
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
@@ -209,8 +228,20 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     };
     let attesting = service.as_ref().map(|service| serve(invocation, service, &built, &shown));
     let attesting = attesting.transpose()?;
-    machine.console_copy = service.as_ref().map(Prepared::console);
-    start(args, machine, attesting.as_ref())
+    if args.devices == 1 {
+        machine.console_copy = service.as_ref().map(Prepared::console);
+        return start(args, machine, attesting.as_ref());
+    }
+    let mut locks = Vec::new();
+    let mut machines = vec![machine.clone()];
+    for number in 2..=args.devices {
+        let kept = tpm(args, &shown, &built.path, &format!("tpm-{number}"))?;
+        let tpm = kept.as_ref().map(|kept| kept.tpm.clone());
+        machines.push(Machine { tpm, ..machine.clone() });
+        locks.extend(kept);
+    }
+    eprintln!("starting {} devices with {memory} MiB each", machines.len());
+    fleet::start(args, &machines, attesting.as_ref())
 }
 
 /// Prepares the service of `--with-service`, of which the image has to know.
@@ -224,7 +255,12 @@ fn prepare_service(
     let apps: Vec<PathBuf> = manifest.app_paths().chain(args.image.apps.iter().cloned()).collect();
     let catalog = loopback::catalog_of_apps(&apps)?;
     let folder = image.with_extension("service");
-    Prepared::new(invocation, &folder, (&manifest.name, catalog), args.service_port)
+    let asked = Asked {
+        port: args.service_port,
+        devices: args.devices,
+        check_in_every_s: args.check_in_every,
+    };
+    Prepared::new(invocation, &folder, (&manifest.name, catalog), asked)
 }
 
 /// The service that an image's device checks in with, and the board by which it is claimed.
@@ -271,7 +307,7 @@ fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
         bail!("{}: its slot is not signed yet; sign it with `image sign`", file.display());
     }
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(file, shown.memory_mib) };
-    let kept = tpm(args, &shown, file)?;
+    let kept = tpm(args, &shown, file, "tpm")?;
     machine.tpm = kept.as_ref().map(|kept| kept.tpm.clone());
     if shown.components.iter().any(|name| name == "network") {
         machine.networks = vec![Network::User { forwards: args.forwards.clone() }];
@@ -287,15 +323,20 @@ struct KeptTpm {
     _lock: Option<File>,
 }
 
-/// Returns the TPM of the machine that an image is for. Its state lies beside the image, so that a device which is started
-/// again has the same. A second guest beside the first gets a new one: two with one TPM would be one device.
-fn tpm(args: &RunArgs, image: &show::Image, path: &Path) -> Result<Option<KeptTpm>> {
+/// Returns the TPM of the machine that an image is for. Its state lies beside the image, as NAME.EXTENSION, so that a device which is
+/// started again has the same. A second run's guest beside the first gets a new one: two with one TPM would be one device.
+fn tpm(
+    args: &RunArgs,
+    image: &show::Image,
+    path: &Path,
+    extension: &str,
+) -> Result<Option<KeptTpm>> {
     if args.without_tpm || !image.tpm || Model::of(path)? != Model::Virt {
         return Ok(None);
     }
     const REMEDY: &str = "the board has a TPM; `--without-tpm` leaves it out";
     host::ensure(&[host::TPM]).context(REMEDY)?;
-    let state = path.with_extension("tpm");
+    let state = path.with_extension(extension);
     workspace::make_directory(&state).context(REMEDY)?;
     let lock = state.join("in-use");
     let lock = File::create(&lock)

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const HOST_OF_GUEST: &str = "10.0.2.2";
 /// Grades that the catalog takes: the guest's TPM is one in software, and boards without one have keys of software.
 const GRADES: &str = "hardware-verified,hardware,software,emulated";
+/// Connections of one device at once that the service takes.
+const CONNECTIONS_OF_A_DEVICE: i64 = 8;
 /// Time for the service to listen.
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// Time for it to answer what is being asked when it ends.
@@ -115,20 +117,39 @@ pub(crate) fn catalog_of_apps(apps: &[PathBuf]) -> Result<Option<CatalogId>> {
     Ok(found.map(|(catalog, _)| catalog))
 }
 
-/// Has the settings of a folder listen at these ports.
-fn set_ports(folder: &Path, port: u16, management: u16) -> Result<()> {
+/// What a run asks of its service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Port of devices; management is at the next one.
+    pub(crate) port: u16,
+    /// How many devices there are, which all have the address of this host.
+    pub(crate) devices: u16,
+    /// Seconds from one check-in of a device to the next; as the settings have it where nothing is asked.
+    pub(crate) check_in_every_s: Option<u32>,
+}
+
+/// Has the settings of a folder be what is asked.
+fn set(folder: &Path, asked: Asked) -> Result<()> {
     let path = folder.join("settings.toml");
-    let mut settings: toml::Table = workspace::read_toml(&path)?;
-    let mut is_other = false;
-    for (table, port) in [("device", port), ("management", management)] {
+    let before: toml::Table = workspace::read_toml(&path)?;
+    let mut settings = before.clone();
+    for (table, port) in [("device", asked.port), ("management", asked.port.saturating_add(1))] {
         let listen = settings.get_mut(table).and_then(|table| table.get_mut("listen"));
         let listen =
             listen.with_context(|| format!("{}: {table}.listen: is missing", path.display()))?;
-        let address = toml::Value::String(loopback(port).to_string());
-        is_other |= *listen != address;
-        *listen = address;
+        *listen = toml::Value::String(loopback(port).to_string());
     }
-    if is_other {
+    if let Some(device) = settings.get_mut("device").and_then(toml::Value::as_table_mut) {
+        let most = i64::from(asked.devices).saturating_mul(CONNECTIONS_OF_A_DEVICE);
+        let field = device.entry("most_per_address").or_insert(most.into());
+        if field.as_integer().is_some_and(|before| before < most) {
+            *field = most.into();
+        }
+        if let Some(every_s) = asked.check_in_every_s {
+            device.insert("check_in_every_s".to_owned(), i64::from(every_s).into());
+        }
+    }
+    if settings != before {
         session::reserve(&path)?.fill(&settings.to_string())?;
     }
     Ok(())
@@ -144,8 +165,9 @@ impl Prepared {
         invocation: &Invocation,
         folder: &Path,
         (name, id): (&str, Option<CatalogId>),
-        port: u16,
+        asked: Asked,
     ) -> Result<Self> {
+        let port = asked.port;
         let management = port.saturating_add(1);
         check_free(port)?;
         check_free(management)?;
@@ -164,7 +186,7 @@ impl Prepared {
             eprintln!("made a Security Service in {}", folder.display());
         }
         let lock = lock(&folder)?;
-        set_ports(&folder, port, management)?;
+        set(&folder, asked)?;
         let catalog = catalog_of(&folder)?;
         Ok(Self { program, folder, catalog, port, _lock: lock })
     }
@@ -365,18 +387,28 @@ mod tests {
     }
 
     #[test]
-    fn the_ports_of_a_folder_are_those_of_the_run() {
+    fn the_settings_of_a_folder_are_what_the_run_asks() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.toml");
         let text = "[device]\nlisten = \"0.0.0.0:1\"\nmost_requests = 7\n[management]\nlisten = \"127.0.0.1:2\"\n";
         fs::write(&path, text).unwrap();
-        set_ports(folder.path(), 8543, 8544).unwrap();
+        let asked = Asked { port: 8543, devices: 1, check_in_every_s: None };
+        set(folder.path(), asked).unwrap();
         let settings: toml::Table = workspace::read_toml(&path).unwrap();
         assert_eq!(settings["device"]["listen"].as_str(), Some("127.0.0.1:8543"));
         assert_eq!(settings["device"]["most_requests"].as_integer(), Some(7));
         assert_eq!(settings["management"]["listen"].as_str(), Some("127.0.0.1:8544"));
+        assert_eq!(settings["device"].get("check_in_every_s"), None);
+        let fleet = Asked { devices: 20, check_in_every_s: Some(60), ..asked };
+        set(folder.path(), fleet).unwrap();
+        // What was asked once is kept: a day is no more what the folder has.
+        set(folder.path(), asked).unwrap();
+        let settings: toml::Table = workspace::read_toml(&path).unwrap();
+        assert_eq!(settings["device"]["most_per_address"].as_integer(), Some(160));
+        assert_eq!(settings["device"]["check_in_every_s"].as_integer(), Some(60));
+        assert_eq!(settings["device"]["most_requests"].as_integer(), Some(7));
         fs::write(&path, "[device]\n").unwrap();
-        let error = set_ports(folder.path(), 1, 2).unwrap_err().to_string();
+        let error = set(folder.path(), asked).unwrap_err().to_string();
         assert!(error.ends_with("device.listen: is missing"), "{error}");
     }
 

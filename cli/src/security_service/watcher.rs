@@ -29,13 +29,15 @@ struct Watched {
     catalog: InCatalog,
     board: String,
     devices: BTreeMap<String, Value>,
+    /// True once the guest has named its device.
+    is_named: bool,
 }
 
 impl Watcher {
     /// Begins to look at devices of a board.
     pub(crate) fn start(catalog: InCatalog, board: String, printed: Printed) -> Self {
         let (end, ended) = channel();
-        let mut watched = Watched { catalog, board, devices: BTreeMap::new() };
+        let mut watched = Watched { catalog, board, devices: BTreeMap::new(), is_named: false };
         let thread = std::thread::spawn(move || watched.look_until(&ended, &printed));
         Self { end: Some(end), thread: Some(thread) }
     }
@@ -72,9 +74,10 @@ impl Watched {
     }
 
     fn look(&mut self, printed: &Printed) -> Result<()> {
-        // A device that has asked before it was claimed asks again a quarter of an hour later: its own line is earlier.
-        let mut named =
-            if self.devices.is_empty() { console::devices(&printed())? } else { Vec::new() };
+        // A device that has asked before it was claimed asks again a quarter of an hour later: its own line is earlier. One of
+        // another guest may have been claimed meanwhile, because it waits.
+        let mut named = if self.is_named { Vec::new() } else { console::devices(&printed())? };
+        self.is_named |= !named.is_empty();
         let waiting = self.catalog.list(&["devices"], &[("state", "waiting")])?;
         named.extend(
             items(&waiting)
