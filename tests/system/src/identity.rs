@@ -3,7 +3,9 @@
 mod apps;
 mod broker;
 mod check_in;
+mod deployment;
 mod example_apps;
+mod fleet;
 mod installation;
 mod mosquitto;
 mod peers;
@@ -30,5 +32,6 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         broker::register(suite, artefacts);
         peers::register(suite, artefacts);
         run_with_service::register(suite);
+        fleet::register(suite, artefacts);
     }
 }

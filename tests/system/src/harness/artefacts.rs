@@ -37,7 +37,8 @@ pub(crate) struct Effort {
     pub(crate) updates_booted: usize,
     /// Seconds of guest time under all attacks at once.
     pub(crate) crowd_seconds: f64,
-    /// True if apps authenticate to a broker and to each other, and the pages on the service and on failure reports are run as printed:
+    /// True if apps authenticate to a broker and to each other, a fleet takes a release in stages, and the pages on the service, on fleets and on
+    /// failure reports are run as printed:
     /// that takes images with programs of their own.
     pub(crate) authentication: bool,
 }

@@ -61,6 +61,24 @@ fn certificates(path: &Path) -> Result<Vec<Vec<u8>>> {
 impl Installation {
     /// Makes a new one, whose catalog takes every grade, and starts it.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(|settings| settings)
+    }
+
+    /// The same for a fleet, whose devices all have this host's address, and check in as often as this.
+    pub(crate) fn with_settings(check_in_every_s: u32, devices: usize) -> Result<Self> {
+        // Two for what a device asks, and two for what it fetches.
+        let most = devices.saturating_mul(4).max(8);
+        let lines = format!("[device]\ncheck_in_every_s = {check_in_every_s}\n");
+        Self::start_with(|settings| {
+            let settings = settings.replacen("[device]\n", &lines, 1);
+            let per_address = Regex::new("(?m)^most_per_address = [0-9]+$");
+            let most = format!("most_per_address = {most}");
+            per_address.map(|line| line.replace(&settings, most).into_owned()).unwrap_or(settings)
+        })
+    }
+
+    /// Makes a new one with other settings, and starts it.
+    fn start_with(change: impl FnOnce(String) -> String) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let folder = directory.path().join("service");
         let program = security_service()?;
@@ -78,6 +96,8 @@ impl Installation {
         let root = certificates(&root_file)?;
         let root = root.into_iter().next().context("the catalog has no root")?;
         let authorities = certificates(&folder.join("authorities.pem"))?;
+        let settings_file = folder.join("settings.toml");
+        fs::write(&settings_file, change(fs::read_to_string(&settings_file)?))?;
         let mut run = Command::new(&program);
         let server = Server::start(run.arg("--folder").arg(&folder).arg("run"))?;
         let mut installation = Self {
@@ -122,7 +142,12 @@ impl Installation {
         serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))
     }
 
-    fn of_catalog(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    pub(super) fn of_catalog(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         self.request(method, &format!("catalogs/{}/{path}", self.catalog), body)
     }
 
@@ -193,7 +218,7 @@ impl Installation {
     }
 
     /// Puts something below the catalog.
-    fn put(&self, below: &str, body: &[u8]) -> Result<()> {
+    pub(super) fn put(&self, below: &str, body: &[u8]) -> Result<()> {
         let path = format!("catalogs/{}/{below}", self.catalog);
         let url = format!("https://127.0.0.1:{}/v1/{path}", self.management);
         let token = format!("Bearer {}", self.token);
@@ -202,6 +227,17 @@ impl Installation {
         let text = answer.body_mut().read_to_string()?;
         ensure!((200..300).contains(&answer.status().as_u16()), "PUT {path}: {text}");
         Ok(())
+    }
+
+    /// Returns a page of the console, below its catalog.
+    pub(crate) fn page(&self, below: &str) -> Result<String> {
+        let url = format!("https://127.0.0.1:{}/console/{}/{below}", self.management, self.catalog);
+        let token = format!("Bearer {}", self.token);
+        let asked = self.agent.get(&url).header("Authorization", &token);
+        let mut answer = asked.header("Accept", "text/html").call()?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!(answer.status() == 200, "{below}: {}: {text}", answer.status());
+        Ok(text)
     }
 
     /// Returns the crash groups, as they are shown to the owner.

@@ -102,8 +102,17 @@ impl World {
 
     /// The world of devices with an image, whose manifest must have `[service]`.
     pub(crate) fn of(artefacts: &Artefacts, image: &'static str) -> Result<Self> {
+        Self::with_service(artefacts, image, Installation::start()?)
+    }
+
+    /// The same with a service that runs already.
+    pub(crate) fn with_service(
+        artefacts: &Artefacts,
+        image: &'static str,
+        service: Installation,
+    ) -> Result<Self> {
         let scene = Scene::new(artefacts)?.on(image);
-        Ok(Self { scene, service: Installation::start()? })
+        Ok(Self { scene, service })
     }
 
     /// Puts this service and its catalog in the place of those that a root names.
