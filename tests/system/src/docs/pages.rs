@@ -14,10 +14,14 @@ use std::time::Duration;
 
 /// Time for a page, whose commands build images.
 const PAGE: Duration = Duration::from_secs(900);
+/// Time for the page on fleets, whose devices check in each minute, in seven stages.
+const FLEET: Duration = Duration::from_secs(3000);
 /// Most commands from nothing to a device that talks to a broker.
 const MOST_COMMANDS: usize = 12;
 /// Time for each line of the guest's console.
 const WAIT: Duration = Duration::from_secs(240);
+/// The same for a fleet, whose devices start one after the other and come for releases at their check-ins.
+const WAIT_FOR_A_FLEET: Duration = Duration::from_secs(900);
 /// What the reader types as `cargo holdfast`, and as `cargo run` of the simulator: programs that are built already.
 const CARGO: &str = "cargo() { if test \"$*\" = 'run --package holdfast-fleet -- outbreak'; then \"$FLEET\" outbreak; \
                      else test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; fi; }";
@@ -34,13 +38,14 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             suite.with(Needs::Alone).within(PAGE),
             the_page_on_failure_reports_works_as_printed()
         );
+        check!(suite.with(Needs::Alone).within(FLEET), the_page_on_fleets_works_as_printed());
     }
 }
 
 fn the_page_on_updates_works_as_printed() -> Result<()> {
     let root = checkout();
     let _ = fs::remove_dir_all(root.join("target/updates"));
-    with_a_device(&root, "docs/updates.md")
+    with_a_device(&root, "docs/updates.md", WAIT)
 }
 
 fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
@@ -51,7 +56,7 @@ fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
     let page = fs::read_to_string(root.join("docs/security-service.md"))?;
     let commands: usize = blocks(&page).iter().map(Block::commands).sum();
     ensure!(commands <= MOST_COMMANDS, "the page has {commands} commands");
-    with_a_device(&root, "docs/security-service.md")
+    with_a_device(&root, "docs/security-service.md", WAIT)
 }
 
 fn the_page_on_failure_reports_works_as_printed() -> Result<()> {
@@ -59,11 +64,19 @@ fn the_page_on_failure_reports_works_as_printed() -> Result<()> {
     for made in ["target/holdfast/attested.service", "target/pump"] {
         let _ = fs::remove_dir_all(root.join(made));
     }
-    with_a_device(&root, "docs/failure-reports.md")
+    with_a_device(&root, "docs/failure-reports.md", WAIT)
+}
+
+fn the_page_on_fleets_works_as_printed() -> Result<()> {
+    let root = checkout();
+    for made in ["target/holdfast/pumps.service", "target/fleet"] {
+        let _ = fs::remove_dir_all(root.join(made));
+    }
+    with_a_device(&root, "docs/fleet.md", WAIT_FOR_A_FLEET)
 }
 
 /// Runs a page's commands and its device, and waits for what the device prints.
-fn with_a_device(root: &Path, page: &str) -> Result<()> {
+fn with_a_device(root: &Path, page: &str, wait: Duration) -> Result<()> {
     let blocks = blocks(&fs::read_to_string(root.join(page))?);
     ensure!(blocks.len() > 4, "the blocks were not found");
     let (mut guest, mut servers): (Option<Terminal>, Vec<Terminal>) = (None, Vec::new());
@@ -74,7 +87,7 @@ fn with_a_device(root: &Path, page: &str) -> Result<()> {
             "sh guest" => guest = Some(Terminal::start(root, &text)?),
             "console" => {
                 let guest = guest.as_mut().context("no device yet")?;
-                text.lines().try_for_each(|line| guest.shows(line))?;
+                text.lines().try_for_each(|line| guest.shows(line, wait))?;
             }
             other => bail!("a block of kind `{other}`"),
         }
@@ -164,9 +177,9 @@ impl Terminal {
     }
 
     /// Waits for a line of the console, behind the one before.
-    fn shows(&mut self, line: &str) -> Result<()> {
+    fn shows(&mut self, line: &str, wait: Duration) -> Result<()> {
         let pattern = Regex::new(&regex::escape(line))?;
-        let within = settings::scaled(WAIT);
+        let within = settings::scaled(wait);
         let (_, end) = self.console.wait_from(self.position, &pattern, within)?;
         self.position = end;
         Ok(())
