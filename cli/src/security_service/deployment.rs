@@ -302,9 +302,10 @@ mod tests {
         assert_eq!(stage_of("50:12").unwrap(), json!({"permille": 50, "soak_s": 43_200}));
         assert_eq!(stage_of("50:30m").unwrap(), json!({"permille": 50, "soak_s": 1800}));
         let too_long = format!("50:{}", u64::MAX);
-        for wrong in
-            ["", "50", "50:", ":12", "x:1", "5%:1", "70000:1", "50:m", "50:1d", "50:-1m", &too_long, "@file", "@file:x"]
-        {
+        for wrong in [
+            "", "50", "50:", ":12", "x:1", "5%:1", "70000:1", "50:m", "50:1d", "50:-1m", &too_long,
+            "@file", "@file:x",
+        ] {
             let says = stage_of(wrong).unwrap_err().to_string();
             assert!(says.starts_with("--stages: "), "{says}");
         }

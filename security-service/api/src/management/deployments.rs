@@ -120,7 +120,9 @@ fn stage(number: usize, new: &NewStage, lists: &mut Lists) -> Result<Stage, Refu
 
 fn plan(new: &NewDeployment, lists: &mut Lists) -> Result<Plan, Refusal> {
     if new.soak_s.is_some() && new.preset.is_none() {
-        return Err(Refusal::malformed("soak_s: has no meaning without `preset`; `stages` have their own"));
+        return Err(Refusal::malformed(
+            "soak_s: has no meaning without `preset`; `stages` have their own",
+        ));
     }
     match (&new.preset, &new.stages, new.quorum_permille) {
         (Some(preset), None, None) => {

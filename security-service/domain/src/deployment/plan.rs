@@ -144,8 +144,7 @@ impl Size {
 #[must_use]
 pub fn emergency_pattern() -> String {
     let plan = Preset::Emergency.plan();
-    let stages: Vec<String> =
-        plan.stages.iter().map(|stage| format!("{}:%", stage.size)).collect();
+    let stages: Vec<String> = plan.stages.iter().map(|stage| format!("{}:%", stage.size)).collect();
     format!("{};{}", stages.join(","), plan.quorum_permille)
 }
 
