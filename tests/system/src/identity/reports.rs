@@ -6,7 +6,7 @@ use super::world::{
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{BOOT, WAIT};
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::{Suite, check};
+use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::hex;
 use holdfast_qemu::machine::Guest;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 /// From a crash to its group in the service: `report` asks init every 15 s, an urgent upload waits for three minutes at most, and
 /// `uplink` looks every half minute.
 const REPORTED: Duration = Duration::from_secs(360);
+/// Time on the host for a device that takes a release, starts again and checks in three times.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Most memory of `report`, in KiB, its share of the program's pages included: it has used 208.
 const MOST_KIB: u64 = 512;
 /// What the kernel charges a group in advance on a processor, in KiB (64 pages, `MEMCG_CHARGE_BATCH` in its `mm/memcontrol.c`): a peak has it of both
@@ -29,7 +31,10 @@ const CHARGED_IN_ADVANCE_KIB: u64 = 256;
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
     check!(suite, what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts));
-    check!(suite, what_has_become_of_a_release_is_reported(artefacts));
+    check!(
+        suite.with(Needs::Light).within(LONGEST),
+        what_has_become_of_a_release_is_reported(artefacts)
+    );
 }
 
 fn text<'a>(group: &'a Value, field: &str) -> &'a str {
