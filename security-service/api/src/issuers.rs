@@ -6,6 +6,7 @@ use holdfast_service_issuing::authority::{Made, make_issuing_by, next_is_due};
 use holdfast_service_issuing::issuer::LeafIssuer;
 use holdfast_service_issuing::lint;
 use holdfast_service_issuing::root_key::RootKey;
+use holdfast_service_issuing::validity::Terms;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_service_store::audit::{self, Entry};
 use holdfast_service_store::authority::{self, Authority, AuthorityKind};
@@ -48,6 +49,9 @@ pub enum IssuersError {
     /// The key of the root failed.
     #[error("the key of the root cannot be read")]
     Root(#[source] io::Error),
+    /// What is to be an issuing certificate cannot be read.
+    #[error("the issuing certificate cannot be read")]
+    Unreadable,
     /// There is no issuing certificate that is valid, and no key to make one with.
     #[error("the catalog has no issuing certificate, and the key of its root is not at hand")]
     None,
@@ -231,6 +235,49 @@ impl Issuers {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(catalog);
     }
 
+    /// Wraps the key of a request until its certificate has come.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn wrap_requested(&self, catalog: &CatalogId, key: &[u8]) -> Result<Vec<u8>, IssuingError> {
+        self.key.wrap(&purpose_of_request(catalog), key)
+    }
+
+    /// Unwraps the key of a request.
+    ///
+    /// # Errors
+    /// It was wrapped by another key, or for another catalog.
+    pub fn unwrap_requested(
+        &self,
+        catalog: &CatalogId,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>, IssuingError> {
+        self.key.unwrap(&purpose_of_request(catalog), wrapped)
+    }
+
+    /// Takes an issuing certificate (DER) that whoever has the root's key has made of the key of a request (PKCS #8): has webpki read it
+    /// from the root, and keeps it.
+    ///
+    /// # Errors
+    /// It is of another key or root, has ended, or cannot be kept.
+    pub async fn install(
+        &self,
+        store: &Store,
+        scope: Scope,
+        root: &Authority,
+        (certificate, key): (&[u8], &[u8]),
+        now: u64,
+    ) -> Result<Authority, IssuersError> {
+        let catalog = scope.catalog();
+        let Terms { serial, not_before, not_after, .. } =
+            Terms::of(certificate).ok_or(IssuersError::Unreadable)?;
+        let wrapped_key = Some(self.key.wrap(&purpose(&catalog, &serial), key)?);
+        let (kind, certificate) = (AuthorityKind::Issuing, certificate.to_vec());
+        let row = Authority { serial, kind, certificate, wrapped_key, not_before, not_after };
+        lint::check(&catalog, &self.open(&catalog, &row)?, &root.certificate, now)?;
+        self.keep(store, scope, row, "ca-certificate.install", now).await
+    }
+
     /// Makes the next issuing certificate by what signs as the root, has webpki read it, and keeps it.
     ///
     /// # Errors
@@ -244,9 +291,20 @@ impl Issuers {
         now: u64,
     ) -> Result<Authority, IssuersError> {
         let row = self.make(&scope.catalog(), root, key, now)?;
+        self.keep(store, scope, row, "ca-certificate.renew", now).await
+    }
+
+    /// Keeps an issuing certificate, with a row of the audit log.
+    async fn keep(
+        &self,
+        store: &Store,
+        scope: Scope,
+        row: Authority,
+        verb: &'static str,
+        now: u64,
+    ) -> Result<Authority, IssuersError> {
         let kept = row.clone();
         let object = row.serial.clone();
-        let verb = "ca-certificate.renew";
         let entry = Entry { who: "service".to_owned(), verb, object, digest: [0; 32], at: now };
         let write = store.write(move |connection| {
             Box::pin(async move {
@@ -257,6 +315,11 @@ impl Issuers {
         write.await?;
         Ok(row)
     }
+}
+
+/// What the key of a request is wrapped for.
+fn purpose_of_request(catalog: &CatalogId) -> String {
+    format!("request {catalog}")
 }
 
 /// What an issuing key is wrapped for.

@@ -6,6 +6,8 @@ use thiserror::Error;
 
 /// What comes before the first row.
 pub const BEGIN: [u8; 32] = [0; 32];
+/// What was done by whoever has exported results: the object is the SHA-256 of the manifest, in hexadecimal.
+pub const EXPORT_VERB: &str = "results.export";
 
 /// A row: who has done what, to what, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use crate::certificate::{self, IssuingError};
 use crate::root_key::{self, RootKey};
+use crate::validity::{Terms, common_name};
 use holdfast_evidence::messages::CatalogId;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SigningKey,
+    PublicKeyData, SigningKey,
 };
 
 /// Seconds of a day.
@@ -119,8 +120,21 @@ pub fn make_issuing_by(
     now: u64,
 ) -> Result<Made, IssuingError> {
     let key = KeyPair::generate().map_err(IssuingError::Make)?;
+    let Certified { serial, certificate, not_before, not_after } =
+        certify(catalog, root, &key, now, ISSUING_S)?;
+    Ok(Made { serial, certificate, key, not_before, not_after })
+}
+
+/// Makes an issuing certificate of a key by what signs as a catalog's root, good for so many seconds.
+pub(crate) fn certify(
+    catalog: &CatalogId,
+    root: &RootKey,
+    key: &impl PublicKeyData,
+    now: u64,
+    valid_s: u64,
+) -> Result<Certified, IssuingError> {
     let not_before = now.saturating_sub(BACKDATED_S);
-    let not_after = now.saturating_add(ISSUING_S);
+    let not_after = now.saturating_add(valid_s);
     // Each has a name of its own, so that a verifier tries the right one of two.
     let (mut parameters, serial) = certificate::parameters("", not_before, not_after)?;
     parameters.distinguished_name = certificate::name(&issuing_name(catalog, &serial));
@@ -128,9 +142,9 @@ pub fn make_issuing_by(
     parameters.use_authority_key_identifier_extension = true;
     let policies = CustomExtension::from_oid_content(CERTIFICATE_POLICIES, ANY_POLICY.to_vec());
     parameters.custom_extensions = vec![policies];
-    let made = parameters.signed_by(&key, &issuer_of(&root_name(catalog), &**root)?);
+    let made = parameters.signed_by(key, &issuer_of(&root_name(catalog), &**root)?);
     let certificate = made.map_err(IssuingError::Make)?.der().to_vec();
-    Ok(Made { serial, certificate, key, not_before, not_after })
+    Ok(Certified { serial, certificate, not_before, not_after })
 }
 
 fn constrain(parameters: &mut CertificateParams, path_length: u8) {
@@ -146,6 +160,13 @@ pub(crate) fn issuer_of<K: SigningKey>(
     let (mut parameters, _) = certificate::parameters(common_name, 0, 0)?;
     constrain(&mut parameters, 0);
     Ok(Issuer::new(parameters, key))
+}
+
+/// True if a certificate (DER) bears the name of a catalog's root.
+#[must_use]
+pub fn is_root_of(catalog: &CatalogId, certificate: &[u8]) -> bool {
+    let terms = Terms::of(certificate);
+    terms.is_some_and(|terms| terms.subject == common_name(&root_name(catalog)))
 }
 
 /// Common name of a catalog's root, of at most 64 bytes.
@@ -180,6 +201,14 @@ mod tests {
         for (now, due) in [(0, false), (149, false), (150, true), (200, true), (u64::MAX, true)] {
             assert_eq!(next_is_due(Some((100, 200)), now), due, "{now}");
         }
+    }
+
+    #[test]
+    fn a_root_bears_its_catalogs_name() {
+        let made = make_root(&CATALOG, 1_800_000_000).unwrap();
+        assert!(is_root_of(&CATALOG, &made.certificate));
+        assert!(!is_root_of(&CatalogId([0xcb; 16]), &made.certificate));
+        assert!(!is_root_of(&CATALOG, b"no certificate"));
     }
 
     #[test]

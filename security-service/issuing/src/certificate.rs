@@ -50,6 +50,24 @@ pub enum IssuingError {
     /// A leaf would outlive what issues it.
     #[error("the issuing certificate ends before the leaf would: it has to be renewed")]
     Outlived,
+    /// A file has no request.
+    #[error("has no block BEGIN CERTIFICATE REQUEST")]
+    NoRequest,
+    /// A request cannot be read, or its signature is another's.
+    #[error("the request cannot be read, or its signature is not good")]
+    Request(#[source] rcgen::Error),
+    /// A request is of a key of another kind.
+    #[error("the key of the request is none on P-256")]
+    RequestKey,
+    /// A request names no catalog.
+    #[error("the request names no catalog: it is not of `holdfast-service request`")]
+    RequestName,
+    /// What signs is another root than the certificate's.
+    #[error("the key is not that of the root's certificate")]
+    OtherRoot,
+    /// Days for which no issuing certificate is made.
+    #[error("an issuing certificate is good for 1 to 90 days, and not for {0}")]
+    Days(u16),
     /// A name can stand in no certificate.
     #[error("`{0}` can stand in no certificate")]
     Name(String),

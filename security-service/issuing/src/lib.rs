@@ -9,6 +9,7 @@ pub mod authority;
 pub mod issuer;
 pub mod lint;
 pub mod pem;
+pub mod request;
 pub mod root_key;
 pub mod server_certificate;
 #[cfg(feature = "pkcs11")]

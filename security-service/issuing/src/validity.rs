@@ -1,6 +1,11 @@
-//! The end of a certificate (RFC 5280, 4.1.2.5), for whoever has to replace it in time.
+//! What a certificate says of itself (RFC 5280, 4.1): its serial number, whose it is, and from when to when it is good.
 
+use holdfast_types::hex::hex;
 use time::{Date, Month, OffsetDateTime, Time};
+use yasna::models::ObjectIdentifier;
+
+/// `commonName` (RFC 5280, A.1).
+const COMMON_NAME: &[u64] = &[2, 5, 4, 3];
 
 /// First byte of the version, which a certificate of version 1 does not have.
 const VERSION: u8 = 0xa0;
@@ -8,15 +13,65 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
+/// Type of a whole number.
+const INTEGER: u8 = 2;
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Serial number, in hexadecimal.
+    pub serial: String,
+    /// Begin, in seconds since 1970.
+    pub not_before: u64,
+    /// End, in seconds since 1970.
+    pub not_after: u64,
+    /// The subject, DER.
+    pub subject: Vec<u8>,
+}
+
+impl Terms {
+    /// Reads those of a certificate (DER); none where they cannot be read.
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        let whole = elements(certificate)?;
+        let mut signed = elements(whole.first()?)?.into_iter().peekable();
+        // Without a version, it is of version 1.
+        signed.next_if(|element| element.first() == Some(&VERSION));
+        let serial = number(&signed.next()?)?;
+        // Algorithm and issuer are between.
+        let validity = elements(&signed.nth(2)?)?;
+        let (not_before, not_after) = (time(validity.first()?)?, time(validity.get(1)?)?);
+        Some(Self { serial, not_before, not_after, subject: signed.next()? })
+    }
+}
+
 /// Returns when a certificate (DER) ends, in seconds since 1970; none where that cannot be read.
 #[must_use]
 pub fn not_after(certificate: &[u8]) -> Option<u64> {
-    let whole = elements(certificate)?;
-    let signed = elements(whole.first()?)?;
-    let has_version = *signed.first()?.first()? == VERSION;
-    // Number, algorithm and issuer are before it.
-    let validity = elements(signed.get(if has_version { 4 } else { 3 })?)?;
-    time(validity.get(1)?)
+    Terms::of(certificate).map(|terms| terms.not_after)
+}
+
+/// Returns a whole number that is not negative and has less than 128 bytes, in hexadecimal.
+fn number(der: &[u8]) -> Option<String> {
+    let (kind, rest) = der.split_first()?;
+    let (length, bytes) = rest.split_first()?;
+    let is_number = *kind == INTEGER && usize::from(*length) == bytes.len();
+    let is_positive = bytes.first().is_some_and(|first| first & 0x80 == 0);
+    (is_number && is_positive).then(|| hex(bytes))
+}
+
+/// Returns a name that is this common name alone, DER.
+pub(crate) fn common_name(text: &str) -> Vec<u8> {
+    yasna::construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            writer.next().write_set(|writer| {
+                writer.next().write_sequence(|writer| {
+                    writer.next().write_oid(&ObjectIdentifier::from_slice(COMMON_NAME));
+                    writer.next().write_utf8_string(text);
+                });
+            });
+        });
+    })
 }
 
 /// The elements of a sequence, DER each.
@@ -57,7 +112,7 @@ fn time(der: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::make_service_root;
+    use crate::authority::{SERVICE_ROOT, make_service_root};
 
     #[test]
     fn the_end_of_a_certificate_is_read() {
@@ -65,6 +120,10 @@ mod tests {
         let made = make_service_root(now).unwrap();
         assert_eq!(not_after(&made.certificate), Some(made.not_after));
         assert!(made.not_after > now);
+        let terms = Terms::of(&made.certificate).unwrap();
+        assert_eq!((&terms.serial, terms.not_before), (&made.serial, made.not_before));
+        assert_eq!(terms.subject, common_name(SERVICE_ROOT));
+        assert_ne!(terms.subject, common_name("Holdfast"), "the control");
         for length in 0..made.certificate.len() {
             assert_eq!(not_after(&made.certificate[..length]), None);
         }

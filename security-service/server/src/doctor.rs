@@ -285,17 +285,20 @@ async fn of_catalog(
     let has_root = service.issuers.roots().find(&catalog.id).ok().flatten().is_some();
     findings.push(match issuing {
         Some(row) if now >= row.not_after => Finding::Wrong(format!(
-            "{name}: the issuing certificate has ended: run `holdfast-service renew`"
+            "{name}: the issuing certificate has ended: run `holdfast-service renew`, or `request` and `install` where the key \
+             of the root never comes here"
         )),
         Some(_) if due && !has_root => Finding::Soon(format!(
             "{name}: the issuing certificate is past half time, and the key of the root is elsewhere: run \
-             `holdfast-service renew --root-key FILE`"
+             `holdfast-service renew --root-key FILE`, or `request` and `install` where that key never comes here"
         )),
         Some(row) => Finding::Good(format!(
             "{name}: the issuing certificate is good for {} days",
             row.not_after.saturating_sub(now) / (24 * 60 * 60)
         )),
-        None => Finding::Wrong(format!("{name}: there is no issuing certificate")),
+        None => Finding::Wrong(format!(
+            "{name}: there is no issuing certificate: run `holdfast-service request`, and `install` what is made of it"
+        )),
     });
     if let Some(root) = rows.iter().find(|row| row.kind == AuthorityKind::Root) {
         let days = root.not_after.saturating_sub(now) / DAY_S;

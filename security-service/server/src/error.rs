@@ -194,6 +194,45 @@ pub enum ServerError {
     /// The key of a root is elsewhere.
     #[error("catalog {0}: the key of its root is not here; name its file with --root-key")]
     NoRootKey(String),
+    /// A request for an issuing certificate is none.
+    #[error("{}", path.display())]
+    Request {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: IssuingError,
+    },
+    /// A file that somebody has brought is too long.
+    #[error("{}: has more than {most} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        most: u64,
+    },
+    /// A certificate is not that of the catalog's root.
+    #[error("{}: is not the certificate of the root of the catalog {catalog}; `ca-certificate download` writes that", path.display())]
+    OtherRoot {
+        /// The file.
+        path: PathBuf,
+        /// The catalog.
+        catalog: String,
+    },
+    /// No request waits for its certificate.
+    #[error(
+        "catalog {0}: no request waits for a certificate; `holdfast-service request` makes one"
+    )]
+    NoRequestWaits(String),
+    /// An issuing certificate is refused.
+    #[error("{}: is not what this service has asked for", path.display())]
+    Install {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: holdfast_service_api::issuers::IssuersError,
+    },
     /// A catalog named in a command is not there.
     #[error("there is no catalog {0}")]
     NoCatalog(String),

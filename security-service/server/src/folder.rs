@@ -37,6 +37,22 @@ pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Writes a new file that everybody may read, and has it on the disk before it returns.
+///
+/// # Errors
+/// It is there, or cannot be written.
+pub fn write_new(path: &Path, text: &str) -> Result<(), ServerError> {
+    if path.try_exists().map_err(file("read", path))? {
+        return Err(ServerError::FileThere(path.to_owned()));
+    }
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(file("write", path))
+}
+
 /// Reads a secret, which nobody else may be able to read.
 ///
 /// # Errors

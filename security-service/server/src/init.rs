@@ -14,6 +14,7 @@ use holdfast_service_issuing::pem::pem;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_service_store::authority::AuthorityKind;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Seconds for which the ticket of the first owner is good.
 const TICKET_S: u64 = 24 * 60 * 60;
@@ -52,6 +53,44 @@ pub async fn init_with_id(
     grades: Grades,
     clock: Clock,
 ) -> Result<Made, ServerError> {
+    let service = make_folder(folder, settings, clock).await?;
+    let (who, digest) = ("service", [0; 32]);
+    let made = match id {
+        Some(id) => {
+            let made = catalogs::make_with_id(&service, id, catalog, grades, who, digest).await;
+            made.map(|()| id)
+        }
+        None => catalogs::make(&service, catalog, grades, who, digest).await,
+    };
+    let id = made.map_err(|refusal| ServerError::Catalog(refusal.to_string()))?;
+    finish(&service, folder, id).await
+}
+
+/// Makes a folder as [`init`] does, with a catalog of this name and id whose root is kept elsewhere, by its certificate (DER). It
+/// issues nothing before an issuing certificate was installed.
+///
+/// # Errors
+/// As [`init`], and the certificate is not that of the catalog's root.
+pub async fn init_of_root(
+    folder: &Path,
+    settings: &Settings,
+    (catalog, id): (&str, CatalogId),
+    root: Vec<u8>,
+    grades: Grades,
+    clock: Clock,
+) -> Result<Made, ServerError> {
+    let service = make_folder(folder, settings, clock).await?;
+    let made = catalogs::make_of_root(&service, id, catalog, grades, "service", root).await;
+    made.map_err(|refusal| ServerError::Catalog(refusal.to_string()))?;
+    finish(&service, folder, id).await
+}
+
+/// Makes a folder with everything but a catalog, and opens it.
+async fn make_folder(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Arc<Service>, ServerError> {
     if folder.exists() {
         return Err(ServerError::There(folder.to_owned()));
     }
@@ -70,18 +109,13 @@ pub async fn init_with_id(
         let certificate = pem("CERTIFICATE", &root.certificate);
         write(Path::new("authorities.pem"), &certificate)?;
     }
-    let service = run::open(folder, settings, clock).await?;
-    let (who, digest) = ("service", [0; 32]);
-    let made = match id {
-        Some(id) => {
-            let made = catalogs::make_with_id(&service, id, catalog, grades, who, digest).await;
-            made.map(|()| id)
-        }
-        None => catalogs::make(&service, catalog, grades, who, digest).await,
-    };
-    let id = made.map_err(|refusal| ServerError::Catalog(refusal.to_string()))?;
-    write_root(&service, folder, id).await?;
-    let ticket = first_owner(&service).await?;
+    run::open(folder, settings, clock).await
+}
+
+/// Writes the root's certificate of a catalog that was made, and makes the ticket of the first owner.
+async fn finish(service: &Service, folder: &Path, id: CatalogId) -> Result<Made, ServerError> {
+    write_root(service, folder, id).await?;
+    let ticket = first_owner(service).await?;
     service.store.clone().close().await;
     Ok(Made { catalog: id, ticket })
 }

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod files;
 pub mod folder;
 pub mod init;
+pub mod issuing_request;
 pub mod listener;
 pub mod metrics;
 pub mod roots;

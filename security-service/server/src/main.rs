@@ -3,9 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service::settings::{self, Settings, Token};
-use holdfast_service::{ServerError, backup, doctor, folder, init, run, worker};
+use holdfast_service::{ServerError, backup, doctor, folder, init, issuing_request, run, worker};
 use holdfast_service_api::symbolizer::Limits;
 use holdfast_service_domain::grade::Grades;
+use holdfast_service_issuing::request::{MAX_DAYS, USUAL_DAYS};
 use holdfast_service_issuing::root_key;
 use holdfast_service_store::Store;
 use holdfast_service_store::authority::AuthorityKind;
@@ -73,6 +74,24 @@ enum ServiceCommand {
                       --root-key /media/usb/root.key"
     )]
     Renew(RenewArguments),
+    /// Make a key for the next issuing certificate of a catalog whose root's key never comes here, and write the request for it.
+    #[command(
+        after_help = "The key stays here, wrapped. Carry the request to whoever has the root's key (`issue`), and the certificate back \
+                      (`install`).\n\n\
+                      Example: holdfast-service request --catalog 25025d2c-66da-4448-bae1-ac26fcdd3627 --output issuing.csr"
+    )]
+    Request(RequestArguments),
+    /// Make the issuing certificate that another installation has asked for, by the root's key of its catalog.
+    #[command(
+        after_help = "With --root-key, no folder is needed. A service that is stolen goes on issuing until the certificate ends.\n\n\
+                      Example: holdfast-service issue issuing.csr --root catalog.pem --root-key root.key --days 30 --output issuing.pem"
+    )]
+    Issue(IssueArguments),
+    /// Take the issuing certificate that was made of this installation's request.
+    #[command(
+        after_help = "Example: holdfast-service install issuing.pem --catalog 25025d2c-66da-4448-bae1-ac26fcdd3627"
+    )]
+    Install(InstallArguments),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +112,9 @@ struct InitArguments {
     /// Id of that catalog, a GUID, where images or apps name it already; a random one when not given.
     #[arg(long, value_name = "GUID", value_parser = catalog_id)]
     catalog_id: Option<CatalogId>,
+    /// Certificate (PEM) of the root of that catalog, whose key stays elsewhere. The service issues once `install` has a certificate.
+    #[arg(long, value_name = "PEM", requires = "catalog_id", conflicts_with_all = ["token_module"])]
+    root: Option<PathBuf>,
     /// Names and addresses that devices reach the service by, as `service.example`.
     #[arg(long = "name", required = true)]
     names: Vec<String>,
@@ -159,6 +181,45 @@ struct RenewArguments {
     root_key: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct RequestArguments {
+    /// Id of the catalog.
+    #[arg(long, value_name = "GUID", value_parser = catalog_id)]
+    catalog: CatalogId,
+    /// New file to write the request to, PEM.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct IssueArguments {
+    /// The request, PEM.
+    #[arg(value_name = "FILE")]
+    request: PathBuf,
+    /// Certificate of the catalog's root, PEM.
+    #[arg(long, value_name = "PEM")]
+    root: PathBuf,
+    /// The key of the root, PKCS #8 as PEM; without it, the one in the folder or in the token is taken.
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
+    /// Days for which the certificate is good, 1 to 90.
+    #[arg(long, default_value_t = USUAL_DAYS, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_DAYS)))]
+    days: u16,
+    /// New file to write the certificate to, PEM.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InstallArguments {
+    /// The issuing certificate, PEM.
+    #[arg(value_name = "FILE")]
+    certificate: PathBuf,
+    /// Id of the catalog.
+    #[arg(long, value_name = "GUID", value_parser = catalog_id)]
+    catalog: CatalogId,
+}
+
 fn catalog_id(text: &str) -> Result<CatalogId, String> {
     let id = CatalogId::parse(text);
     id.ok_or_else(|| "must be a GUID, such as 25025d2c-66da-4448-bae1-ac26fcdd3627".to_owned())
@@ -212,6 +273,34 @@ async fn carry_out(folder: PathBuf, command: ServiceCommand) -> Result<ExitCode,
             Ok(ExitCode::SUCCESS)
         }
         ServiceCommand::Renew(arguments) => renew(folder, arguments).await,
+        ServiceCommand::Request(RequestArguments { catalog, output }) => {
+            let service =
+                run::open(&folder, &settings::load(&folder)?, run::system_clock()).await?;
+            let request = issuing_request::make(&service, &folder, catalog).await?;
+            service.store.clone().close().await;
+            folder::write_new(&output, &request)?;
+            println!("{}: a request for an issuing certificate of {catalog}", output.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ServiceCommand::Issue(arguments) => {
+            let IssueArguments { request, root, root_key, days, output } = arguments;
+            let when = (days, run::system_clock()());
+            let made =
+                issuing_request::certify(&request, &root, root_key.as_deref(), &folder, when);
+            let (certificate, serial) = made?;
+            folder::write_new(&output, &certificate)?;
+            println!("{}: issuing certificate {serial}, good for {days} days", output.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ServiceCommand::Install(InstallArguments { certificate, catalog }) => {
+            let service =
+                run::open(&folder, &settings::load(&folder)?, run::system_clock()).await?;
+            let installed = issuing_request::install(&service, &folder, catalog, &certificate);
+            let serial = installed.await?;
+            service.store.clone().close().await;
+            println!("issuing certificate {serial}");
+            Ok(ExitCode::SUCCESS)
+        }
         ServiceCommand::Backup(arguments) => {
             let made = backup::back_up(&folder, &arguments.file, run::system_clock()).await?;
             println!("{}: {} catalogs", arguments.file.display(), made.catalogs.len());
@@ -248,8 +337,18 @@ async fn make(folder: PathBuf, arguments: InitArguments) -> Result<ExitCode, Ser
         }
         None => None,
     };
-    let named = (catalog.as_str(), catalog_id);
-    let made = init::init_with_id(&folder, &settings, named, grades, run::system_clock()).await?;
+    let clock = run::system_clock();
+    let made = match (catalog_id, &arguments.root) {
+        (Some(id), Some(root)) => {
+            let root = issuing_request::read_certificate(root)?;
+            let named = (catalog.as_str(), id);
+            init::init_of_root(&folder, &settings, named, root, grades, clock).await?
+        }
+        (id, _) => {
+            let named = (catalog.as_str(), id);
+            init::init_with_id(&folder, &settings, named, grades, clock).await?
+        }
+    };
     println!("catalog {catalog}: {}", made.catalog);
     println!("root of the catalog, for images: {}/catalog-{}.pem", folder.display(), made.catalog);
     println!("authorities of the service, for images: {}/authorities.pem", folder.display());

@@ -8,6 +8,7 @@ mod crash_logs;
 mod deployment_shapes;
 mod deployments;
 mod devices;
+mod exports;
 mod logs;
 mod needs;
 mod openapi;
@@ -117,6 +118,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/audit", get(logs::audit))
         .route("/audit/verify", post(logs::verify_audit))
         .route("/audit/checkpoint", get(approvals::checkpoint).post(approvals::make_checkpoint))
+        .route("/exports", post(exports::record))
         .route("/roles", get(roles::list).post(roles::give))
         .route("/roles/{role}/revoke", post(roles::revoke))
         .route("/approvals", get(approvals::list))

@@ -182,6 +182,7 @@ pub const NEEDS: &[Operation] = &[
     row("POST /v1/catalogs/{catalog}/audit/verify", AUDIT, Reach::Catalog),
     row("GET /v1/catalogs/{catalog}/audit/checkpoint", SEE, Reach::Common),
     row("POST /v1/catalogs/{catalog}/audit/checkpoint", AUDIT, Reach::Catalog),
+    row("POST /v1/catalogs/{catalog}/exports", AUDIT, Reach::Catalog),
     row("GET /v1/catalogs/{catalog}/tokens", OWN, Reach::Filtered),
     row("POST /v1/catalogs/{catalog}/tokens", OWN, Reach::Named),
     row("POST /v1/catalogs/{catalog}/tokens/{name}/remove", OWN, Reach::Row),

@@ -2,8 +2,8 @@
 
 use super::openapi_forms::say_forms;
 use super::{
-    approvals, catalogs, deployments, devices, logs, overview, releases, reports, repositories,
-    roles, sessions, symbols, threats, timeline, tokens, transfers, webhooks,
+    approvals, catalogs, deployments, devices, exports, logs, overview, releases, reports,
+    repositories, roles, sessions, symbols, threats, timeline, tokens, transfers, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
@@ -111,6 +111,7 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         approvals::renew_authority,
         approvals::checkpoint,
         approvals::make_checkpoint,
+        exports::record,
     )
 )]
 struct Document;
@@ -169,7 +170,7 @@ mod tests {
                 assert_eq!(secured, need.who != Who::Anybody, "{name}");
             }
         }
-        assert_eq!(operations, 93, "of the routes");
+        assert_eq!(operations, 94, "of the routes");
         assert_eq!(NEEDS.len(), operations, "rows of operations that are not there");
     }
 

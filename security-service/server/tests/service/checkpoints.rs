@@ -158,3 +158,30 @@ fn a_log_that_was_rewritten_in_the_database_is_found_by_a_checkpoint_that_was_ke
     let first = early.size + 1;
     assert_eq!(found, Err(Fault::Forked { row: late.size, first, at: late.at }));
 }
+
+#[test]
+fn an_export_is_a_row_of_the_audit_log_that_a_checkpoint_vouches_for() {
+    let service = Installation::new();
+    let manifest = "5a".repeat(32);
+    let record = |manifest: &str| {
+        let headers = format!("Authorization: Bearer {}\r\nIdempotency-Key: a\r\n", service.token);
+        let path = format!("/v1/catalogs/{}/exports", service.catalog);
+        let body = json!({ "manifest": manifest }).to_string();
+        service.management.ask("POST", &path, &headers, body.as_bytes())
+    };
+    for bad in ["", "5a", &"5A".repeat(32), &"5g".repeat(32), &"5a".repeat(33)] {
+        let refused = record(bad);
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "malformed"), "{bad}");
+    }
+    // An answer that was lost is asked for again.
+    for _ in 0..2 {
+        assert_eq!(record(&manifest).status, 200);
+    }
+    let rows = service.done("GET", "/audit?limit=1000", &Value::Null);
+    let rows = rows["items"].as_array().unwrap().clone();
+    let exports: Vec<&Value> = rows.iter().filter(|row| row["verb"] == "results.export").collect();
+    assert_eq!(exports.len(), 1, "{rows:?}");
+    assert_eq!(exports[0]["object"], json!(manifest));
+    let checkpoint = service.done("POST", "/audit/checkpoint", &Value::Null);
+    assert!(checkpoint["size"].as_u64() >= exports[0]["number"].as_u64());
+}

@@ -27,6 +27,7 @@ mod installation;
 mod limits;
 mod management;
 mod metrics;
+mod mirrors;
 mod people;
 mod proxy;
 mod receiver;

@@ -101,13 +101,13 @@ fn serving(published: &Published) -> Value {
     body
 }
 
-fn trust(service: &Installation, repository: &str, published: &Published) {
+pub(crate) fn trust(service: &Installation, repository: &str, published: &Published) {
     let root = json!({"root": published.text("1.root.json")});
     service.done("PUT", &format!("/repositories/{repository}/root"), &root);
 }
 
 /// Sends every file of a repository, and has it served.
-fn serve(service: &Installation, repository: &str, published: &Published) -> Value {
+pub(crate) fn serve(service: &Installation, repository: &str, published: &Published) -> Value {
     for (path, target) in published.repository.targets() {
         let place = published.directory.path().join(target.place(&path).unwrap());
         let sent = put_file(service, &target.hashes["sha256"], &std::fs::read(place).unwrap());

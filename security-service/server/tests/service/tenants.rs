@@ -133,6 +133,7 @@ impl Scene {
             ("/makers", json!({ "certificate": "", "grade": "hardware" })),
             ("/metadata", json!({ "metadata": {} })),
             ("/root", json!({ "root": "{}" })),
+            ("/exports", json!({ "manifest": "0".repeat(64) })),
             ("/webhooks", json!({ "name": "ops", "url": "http://a.example/" })),
             ("/tokens", json!({ "name": "a", "role": "reader", "days": 1 })),
             ("/roles", json!({ "provider": "none", "subject": "s", "role": "reader" })),
