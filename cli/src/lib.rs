@@ -23,7 +23,7 @@ use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
     account, approval, audit, ca_certificate, catalog, deployment, device_group, finding, import,
-    installation, maker, product, role, symbols, threat, token, transfer, webhook,
+    installation, maker, product, role, site, symbols, threat, token, transfer, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -101,6 +101,9 @@ pub enum Command {
     /// The audit log of a catalog.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Results of a service on a network without a way out.
+    #[command(subcommand)]
+    Site(site::SiteCommand),
     /// Roles of people who sign in by a provider.
     #[command(subcommand)]
     Role(role::RoleCommand),
@@ -198,6 +201,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Transfer(command) => transfer::run(&command),
         Command::Webhook(command) => webhook::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Site(command) => site::run(&command),
         Command::Role(command) => role::run(&command),
         Command::Approval(command) => approval::run(&command),
         Command::Service(command) => installation::run(invocation, &command),

@@ -29,6 +29,7 @@ pub(crate) mod role;
 pub(crate) mod session;
 pub(crate) mod shown;
 pub(crate) mod sign_in;
+pub(crate) mod site;
 pub(crate) mod symbols;
 pub(crate) mod threat;
 pub(crate) mod token;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use holdfast_builder::workspace;
 use holdfast_service_domain::audit::Row;
 use holdfast_service_domain::checkpoint::{
-    Checkpoint, Fault, Follower, MAX_FILE_BYTES, SignedCheckpoint,
+    Checkpoint, CheckpointError, Fault, Follower, MAX_FILE_BYTES, SignedCheckpoint,
 };
 use holdfast_types::CatalogId;
 use holdfast_types::date;
@@ -42,10 +42,15 @@ struct Line {
     hash: String,
 }
 
+/// Returns the first line of an export, without its end.
+pub(crate) fn head(catalog: &str) -> Result<String> {
+    let head = Head { holdfast_audit_log: 1, catalog: catalog.to_owned() };
+    serde_json::to_string(&head).context("cannot write JSON")
+}
+
 /// Returns the text of an export.
 pub(crate) fn export(catalog: &str, rows: &[Value]) -> Result<String> {
-    let head = Head { holdfast_audit_log: 1, catalog: catalog.to_owned() };
-    let mut text = serde_json::to_string(&head).context("cannot write JSON")? + "\n";
+    let mut text = head(catalog)? + "\n";
     for row in rows {
         text.push_str(&row.to_string());
         text.push('\n');
@@ -54,7 +59,7 @@ pub(crate) fn export(catalog: &str, rows: &[Value]) -> Result<String> {
 }
 
 /// Reads a line, which may be the last one without an end.
-fn line(reader: &mut impl BufRead, path: &Path) -> Result<Option<String>> {
+pub(crate) fn line(reader: &mut impl BufRead, path: &Path) -> Result<Option<String>> {
     let mut line = String::new();
     let failed = || format!("cannot read {}", path.display());
     let read = reader.take(MAX_LINE_BYTES).read_line(&mut line).with_context(failed)?;
@@ -65,19 +70,21 @@ fn line(reader: &mut impl BufRead, path: &Path) -> Result<Option<String>> {
 }
 
 /// Reads a checkpoint, and verifies its signature.
-fn checkpoint(path: &Path, root: &[u8]) -> Result<Checkpoint> {
+pub(crate) fn checkpoint(path: &Path, root: &[u8]) -> Result<Checkpoint> {
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if metadata.len() > MAX_FILE_BYTES {
         bail!("{}: is no checkpoint: it has more than {MAX_FILE_BYTES} bytes", path.display());
     }
-    let bytes = workspace::read(path)?;
-    let signed = SignedCheckpoint::read(&bytes);
-    let verified = signed.and_then(|signed| signed.verify(root));
-    verified.with_context(|| path.display().to_string())
+    verified(&workspace::read(path)?, root).with_context(|| path.display().to_string())
+}
+
+/// Reads a checkpoint from its text, and verifies its signature.
+pub(crate) fn verified(text: &[u8], root: &[u8]) -> Result<Checkpoint, CheckpointError> {
+    SignedCheckpoint::read(text).and_then(|signed| signed.verify(root))
 }
 
 /// Reads the certificate of a catalog's root.
-fn root_of(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn root_of(path: &Path) -> Result<Vec<u8>> {
     let pem = workspace::read(path)?;
     let found = parse_pem(&pem).find_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate.der().to_vec()),
@@ -97,13 +104,7 @@ pub(crate) fn verify(log: &Path, checkpoints: &[PathBuf], root: Option<&Path>) -
     };
     let file = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
     let mut reader = BufReader::new(file);
-    let head = line(&mut reader, log)?.unwrap_or_default();
-    let head: Option<Head> = serde_json::from_str(&head).ok();
-    let catalog = head.filter(|head| head.holdfast_audit_log == 1);
-    let catalog = catalog.and_then(|head| CatalogId::parse(&head.catalog));
-    let catalog = catalog.with_context(|| {
-        format!("{}: is no audit log of this version; `audit export` writes one", log.display())
-    })?;
+    let catalog = begin(&mut reader, log)?;
     for (path, kept) in checkpoints.iter().zip(&kept) {
         if kept.catalog != catalog {
             bail!(
@@ -113,16 +114,40 @@ pub(crate) fn verify(log: &Path, checkpoints: &[PathBuf], root: Option<&Path>) -
             );
         }
     }
+    let (rows, head) = follow(&mut reader, log, catalog, kept, |_| {})?;
+    Ok(json!({ "catalog": catalog.to_string(), "rows": rows, "head": hex(&head) }))
+}
+
+/// Reads the first line of an export, and returns the catalog.
+pub(crate) fn begin(reader: &mut impl BufRead, log: &Path) -> Result<CatalogId> {
+    let head = line(reader, log)?.unwrap_or_default();
+    let head: Option<Head> = serde_json::from_str(&head).ok();
+    let catalog = head.filter(|head| head.holdfast_audit_log == 1);
+    let catalog = catalog.and_then(|head| CatalogId::parse(&head.catalog));
+    catalog.with_context(|| {
+        format!("{}: is no audit log of this version; `audit export` writes one", log.display())
+    })
+}
+
+/// Follows the rows of an export past checkpoints of its catalog, hands each to `take`, and returns how many there are, with the hash of the
+/// last.
+pub(crate) fn follow(
+    reader: &mut impl BufRead,
+    log: &Path,
+    catalog: CatalogId,
+    kept: Vec<Checkpoint>,
+    mut take: impl FnMut(&Row),
+) -> Result<(u64, [u8; 32])> {
     let wrong = |fault: Fault| anyhow::anyhow!("{}: {}", log.display(), said(&fault));
     let mut follower = Follower::begin(catalog, kept).map_err(wrong)?;
-    while let Some(text) = line(&mut reader, log)? {
+    while let Some(text) = line(reader, log)? {
         let (row, stored) = row_of(&text).with_context(|| {
             format!("{}: a line is no row of an audit log: {:.80}", log.display(), text.trim_end())
         })?;
         follower.follow(&row, stored).map_err(wrong)?;
+        take(&row);
     }
-    let (rows, head) = follower.end().map_err(wrong)?;
-    Ok(json!({ "catalog": catalog.to_string(), "rows": rows, "head": hex(&head) }))
+    follower.end().map_err(wrong)
 }
 
 fn row_of(text: &str) -> Option<(Row, [u8; 32])> {

@@ -248,6 +248,23 @@ impl Client {
     /// See [`ClientError`].
     pub(crate) fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, ClientError> {
         let mut items = Vec::new();
+        self.each_page(path, query, |more| {
+            items.extend(more);
+            Ok::<_, ClientError>(true)
+        })?;
+        Ok(json!({ "items": items }))
+    }
+
+    /// Hands the entries of each page of a list to `take`, until it wants no more or there are none.
+    ///
+    /// # Errors
+    /// See [`ClientError`], and those of `take`.
+    pub(crate) fn each_page<E: From<ClientError>>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        mut take: impl FnMut(Vec<Value>) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let mut after = String::new();
         loop {
             let mut query = query.to_vec();
@@ -256,17 +273,27 @@ impl Client {
                 query.push(("after", &after));
             }
             let mut page = self.ask(&Method::GET, path, &query, None)?;
-            let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) else {
-                return Err(self.answer(200));
+            let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
+                return Err(self.answer(200).into());
             };
-            items.extend(more);
+            if !take(items)? {
+                return Ok(());
+            }
             match page.get("next").and_then(Value::as_str) {
                 // A list that leads back to where it was would never end.
                 Some(next) if next != after && !next.is_empty() => after = next.to_owned(),
-                Some(_) => return Err(self.answer(200)),
-                None => return Ok(json!({ "items": items })),
+                Some(_) => return Err(self.answer(200).into()),
+                None => return Ok(()),
             }
         }
+    }
+
+    /// Asks for the first entry of a list.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn page_of_one(&self, path: &[&str]) -> Result<Value, ClientError> {
+        self.ask(&Method::GET, path, &[("limit", "1")], None)
     }
 
     /// Hands each page of what lies at a path to `take`, as the service writes it, until it names no other.

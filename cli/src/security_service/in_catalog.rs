@@ -153,6 +153,27 @@ impl InCatalog {
         self.client.pages(&self.path(below), query, take)
     }
 
+    /// Hands the entries of each page of a list below the catalog to `take`, until it wants no more or there are none.
+    ///
+    /// # Errors
+    /// See [`ClientError`], and those of `take`.
+    pub(crate) fn each_page(
+        &self,
+        below: &[&str],
+        query: &[(&str, &str)],
+        take: impl FnMut(Vec<Value>) -> Result<bool>,
+    ) -> Result<()> {
+        self.client.each_page(&self.path(below), query, take)
+    }
+
+    /// Asks for the first entry of a list below the catalog.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn page_of_one(&self, below: &[&str]) -> Result<Value, ClientError> {
+        self.client.page_of_one(&self.path(below))
+    }
+
     /// Returns all pages of a list below the catalog.
     ///
     /// # Errors

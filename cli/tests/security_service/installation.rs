@@ -67,6 +67,15 @@ impl Installation {
 
     /// One with more in its settings.
     pub(crate) fn with_settings(more: &str) -> Self {
+        Self::init(&[], more)
+    }
+
+    /// One of a catalog whose root's key is kept elsewhere, by its id and the certificate of the root.
+    pub(crate) fn of_root(catalog: &str, root: &str) -> Self {
+        Self::init(&["--catalog-id", catalog, "--root", root], "")
+    }
+
+    fn init(arguments: &[&str], more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("service");
         let [device, management] = free_ports();
@@ -74,6 +83,7 @@ impl Installation {
             .arg("--folder")
             .arg(&folder)
             .args(["init", "--catalog", "pumps", "--name", "127.0.0.1"])
+            .args(arguments)
             .args(["--grades", "hardware-verified,hardware,software,emulated"])
             .args(["--device", &format!("127.0.0.1:{device}")])
             .args(["--management", &format!("127.0.0.1:{management}")])
@@ -99,10 +109,22 @@ impl Installation {
     /// One whose first owner has logged in, with more in its settings.
     pub(crate) fn owned_with(more: &str) -> Self {
         let installation = Self::with_settings(more);
-        let ticket = installation.first_owner();
-        let output = installation.run_with(&installation.login(&[]), &ticket);
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        installation.log_in();
         installation
+    }
+
+    /// Logs the first owner in.
+    pub(crate) fn log_in(&self) {
+        let ticket = self.first_owner();
+        let output = self.run_with(&self.login(&[]), &ticket);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+
+    /// Runs the program of the service on its folder.
+    pub(crate) fn service(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.arg("--folder").arg(&self.folder).args(arguments);
+        command.current_dir(self.directory.path()).output().unwrap()
     }
 
     fn start(&mut self, management: u16) {

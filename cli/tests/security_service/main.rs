@@ -18,6 +18,7 @@ mod installation;
 mod people;
 mod refusals;
 mod signed_releases;
+mod sites;
 mod symbols;
 mod transfers;
 mod verbs;
