@@ -246,6 +246,7 @@ fn publish(directory: &Path, version: &str, lifetimes: Lifetimes, now: u64) {
         root_hash: "5a".repeat(32),
         boot_chunks: "0a".repeat(16),
         boot_digest: sha256(version.as_bytes()),
+        feed: None,
     };
     let path = format!("pump-{version}.slot");
     let bytes = vec![version.as_bytes()[4]; CHUNK_BYTES * 2];

@@ -231,7 +231,7 @@ pub enum ServerError {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: holdfast_service_api::issuers::IssuersError,
+        source: Box<holdfast_service_api::issuers::IssuersError>,
     },
     /// A catalog named in a command is not there.
     #[error("there is no catalog {0}")]

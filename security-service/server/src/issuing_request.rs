@@ -143,8 +143,10 @@ pub async fn install(
     let certificate = read_certificate(path)?;
     let pair = (certificate.as_slice(), key.as_slice());
     let installed = service.issuers.install(&service.store, scope, &root, pair, service.now());
-    let installed =
-        installed.await.map_err(|source| ServerError::Install { path: path.to_owned(), source })?;
+    let installed = installed.await.map_err(|source| {
+        let source = Box::new(source);
+        ServerError::Install { path: path.to_owned(), source }
+    })?;
     fs::remove_file(&place).map_err(file("remove", &place))?;
     Ok(installed.serial)
 }

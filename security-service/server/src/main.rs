@@ -31,7 +31,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(flatten)]
-    Service(ServiceCommand),
+    Service(Box<ServiceCommand>),
     /// Read a program's symbols from standard input: what the service starts by itself.
     #[command(
         hide = true,
@@ -235,7 +235,7 @@ fn main() -> ExitCode {
         Command::Service(command) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
             let runtime = runtime.map_err(ServerError::Start);
-            runtime.and_then(|runtime| runtime.block_on(carry_out(folder, command)))
+            runtime.and_then(|runtime| runtime.block_on(carry_out(folder, *command)))
         }
     };
     match done {

@@ -7,7 +7,7 @@ use crate::service::{Came, Fleet};
 use futures_util::StreamExt;
 use futures_util::stream::iter;
 use holdfast_evidence::schedule::{Outcome, Schedule};
-use holdfast_service_domain::schedule::{CERTIFICATE_S, DAY_S, next_s};
+use holdfast_service_domain::schedule::{CERTIFICATE_S, DAY_S, EVERY_S, next_s};
 use hyper::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ pub(crate) fn devices(count: u32, now: u64) -> Vec<Device> {
         (0..count)
             .map(|_| {
                 let mut device = Device::new(Schedule::new(now * 1000, 0));
-                let next_s = next_s(&device.id, now);
+                let next_s = next_s(&device.id, now, EVERY_S.1);
                 let outcome = Outcome::CheckedIn { next_s, is_on_trial: false };
                 device.schedule.ended(outcome, now * 1000, 0);
                 device

@@ -8,6 +8,7 @@ use holdfast_service_domain::measurement::Release;
 use holdfast_service_store::change::Answer;
 use holdfast_service_store::detection::threat::Wanted;
 use holdfast_service_store::device::FindingKey;
+use holdfast_service_store::scope::Sight;
 use holdfast_service_store::wanted::WantedDevices;
 use holdfast_service_store::{Scope, Store, StoreError, catalog as rows, release};
 use holdfast_types::Version;
@@ -21,7 +22,10 @@ async fn use_all(store: &Store, scope: Scope, revision: u64) {
     let wanted = WantedDevices::default();
     assert_eq!(store.wanted_devices(scope, &wanted, "", 10).await.unwrap().len(), 1);
     assert_eq!(store.rules(scope, &DEVICE.to_string()).await.unwrap().least_index, 0);
-    assert_eq!(store.findings(scope, true, &FindingKey::default(), 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store.findings(scope, &Sight::All, true, &FindingKey::default(), 10).await.unwrap().len(),
+        1
+    );
     assert!(store.release(scope, &known().pcr()).await.unwrap().is_some());
     assert_eq!(store.authorities(scope).await.unwrap().len(), 0);
     assert_eq!(store.symbols(scope, "", 10).await.unwrap(), []);

@@ -21,8 +21,6 @@ pub(super) struct Shown {
     pub(super) cause: Option<String>,
     pub(super) says: String,
     pub(super) stage: u64,
-    pub(super) allowance: u64,
-    pub(super) failed: u64,
     pub(super) failures_to_halt: u64,
     /// Slots that stages before this one have given.
     pub(super) given_before: u64,
@@ -91,8 +89,7 @@ impl Deployments for Installation {
             cause: shown.get("cause").and_then(Value::as_str).map(str::to_owned),
             says: text(&shown, "says"),
             stage: number("stage"),
-            allowance: number("allowance"),
-            failed: number("failed"),
+
             failures_to_halt: number("failures_to_halt"),
             given_before: number("given").min(number("committed")),
         })
