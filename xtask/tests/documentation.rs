@@ -50,6 +50,7 @@ fn sources(directories: &[&str]) -> String {
 fn every_promise_names_a_test_that_exists() {
     let page = read(&root().join("docs/promises.md"));
     let of_tests = [
+        "cli/tests",
         "tests/system/src",
         "tests/interrupted-service",
         "tests/service-fleet",

@@ -13,25 +13,27 @@
 //! that components said has been heard, which an event brings along, and by no later one: what keeps init is not
 //! held against a component.
 
+mod component;
 mod effect;
 mod event;
 mod supervised;
 
+pub use component::{Component, Package};
 pub use effect::{Effect, Level};
 pub use event::{End, Event};
 
+use effect::{failure, notice, warning};
 use supervised::{Life, Supervised};
 
 use crate::breadcrumb::{Breadcrumb, Reason, Unhealthy};
 use crate::patience::END_WITHIN_MS;
 use crate::slots::{Agreement, Health, Member, Slot, Verdict};
 use crate::supervision::{self, Action};
-use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::component::Recovery;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_sandbox::wire::{EndCause, ManageRequest, Reply};
 use holdfast_types::Millis;
-use holdfast_types::event::{Event as LogEvent, init as log_event};
+use holdfast_types::event::init as log_event;
 use serde::{Deserialize, Serialize};
 
 /// The components, and the state of the slot when supervision begins.
@@ -43,37 +45,6 @@ pub struct Setup {
     pub slot: Slot,
     /// That slot has not been good before: if it fails now, it fails as a release.
     pub slot_on_trial: bool,
-}
-
-/// A component as far as it is supervised.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Component {
-    /// By which the log and other components call it.
-    pub name: String,
-    /// The way by which it gets ready.
-    pub readiness: Readiness,
-    /// Longest time between two signs of life, in milliseconds.
-    pub watchdog_ms: Option<u32>,
-    /// The policy for its restarts.
-    pub restart: RestartPolicy,
-    /// The boot is healthy only if it is ready and stays so.
-    pub critical: bool,
-    /// For how long it must stay ready to count as stable.
-    pub stable_for_ms: u32,
-    /// Its package, where it has one.
-    pub package: Option<Package>,
-    /// True for the update agent, without whose agreement no slot on trial is committed.
-    pub agrees: bool,
-}
-
-/// Which of its packages an app is started from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Package {
-    /// The one that has proved itself.
-    Current,
-    /// A new one.
-    OnTrial,
 }
 
 /// Every component, and the system.
@@ -104,19 +75,6 @@ enum Commit {
 struct Ending {
     end: End,
     since: Millis,
-}
-
-fn notice(event: LogEvent, line: String) -> Effect {
-    Effect::Log(Level::Notice, event, line)
-}
-
-fn warning(event: LogEvent, line: String) -> Effect {
-    Effect::Log(Level::Warning, event, line)
-}
-
-/// Makes the line of a failure with its causes, as init writes all of them.
-fn failure(event: LogEvent, what: &str, causes: &str) -> Effect {
-    Effect::Log(Level::Error, event, format!("{what}: {causes}"))
 }
 
 /// Makes the line of an app that keeps its damaged package, since its previous one is refused or cannot be renamed.

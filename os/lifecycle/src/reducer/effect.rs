@@ -76,3 +76,18 @@ pub enum Effect {
     /// End the system; nothing runs any more.
     End(End),
 }
+
+/// Makes the line of what has happened.
+pub(super) fn notice(event: LogEvent, line: String) -> Effect {
+    Effect::Log(Level::Notice, event, line)
+}
+
+/// Makes the line of what is not as it should be.
+pub(super) fn warning(event: LogEvent, line: String) -> Effect {
+    Effect::Log(Level::Warning, event, line)
+}
+
+/// Makes the line of a failure with its causes, as init writes all of them.
+pub(super) fn failure(event: LogEvent, what: &str, causes: &str) -> Effect {
+    Effect::Log(Level::Error, event, format!("{what}: {causes}"))
+}

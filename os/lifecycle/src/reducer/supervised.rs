@@ -1,6 +1,7 @@
 //! One component, and what is done with it alone.
 
-use super::{Component, Effect, Package, notice, warning};
+use super::component::{Component, Package};
+use super::effect::{Effect, notice, warning};
 use crate::exit::Exit;
 use crate::supervision::{self, Action, Fault, Supervisor};
 use holdfast_sandbox::policy::Readiness;
