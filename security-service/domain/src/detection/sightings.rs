@@ -7,8 +7,8 @@
 use holdfast_evidence::messages::DeviceId;
 use std::collections::BTreeMap;
 
-/// Most keys.
-pub const MAX_KEYS: usize = 2048;
+/// Most keys. In a day, a million devices try some ten thousand ports and kinds of places that no manifest grants, most of them once.
+pub const MAX_KEYS: usize = 1 << 14;
 /// Most devices that are kept at one key; no threshold asks for more.
 pub const MAX_DEVICES: usize = 4096;
 /// Most devices of all keys together.
@@ -48,6 +48,8 @@ pub enum Noted {
     New,
     /// It was.
     Known,
+    /// As many devices were seen at the key as are kept, and as any threshold asks for: nothing is lost.
+    Enough,
     /// There was no room.
     Dropped,
 }
@@ -82,7 +84,11 @@ impl<K: Ord + Clone> Sightings<K> {
             merge(known, &seen);
             return Noted::Known;
         }
-        if !self.has_room(key, device) {
+        let devices = self.keys.get(key).map_or(0, BTreeMap::len);
+        if devices >= MAX_DEVICES {
+            return Noted::Enough;
+        }
+        if !self.has_room(devices, device) {
             self.dropped = self.dropped.saturating_add(1);
             return Noted::Dropped;
         }
@@ -93,10 +99,8 @@ impl<K: Ord + Clone> Sightings<K> {
         Noted::New
     }
 
-    fn has_room(&mut self, key: &K, device: &DeviceId) -> bool {
-        let devices = self.keys.get(key).map_or(0, BTreeMap::len);
-        if devices >= MAX_DEVICES || self.of_device.get(device).is_some_and(|n| *n >= MAX_OF_DEVICE)
-        {
+    fn has_room(&mut self, devices: usize, device: &DeviceId) -> bool {
+        if self.of_device.get(device).is_some_and(|share| *share >= MAX_OF_DEVICE) {
             return false;
         }
         if (devices == 0 && self.keys.len() >= MAX_KEYS) || self.entries >= MAX_ENTRIES {
@@ -232,6 +236,8 @@ mod tests {
             see(&mut sightings, 1, number, 0);
         }
         assert_eq!(sightings.entries(), MAX_DEVICES);
+        assert_eq!(see(&mut sightings, 1, 5000, 0), Noted::Enough);
+        assert_eq!(sightings.dropped(), 0, "what nobody asks for is not missed");
     }
 
     proptest! {
