@@ -51,7 +51,7 @@ fn products_and_groups_are_made_shown_and_changed() {
     installation.fails(1, &create, &["has a group production already", "device-group update"]);
     let show = of_pump("show", "production", &[]);
     let group = json!({"name": "production", "least_index": 3, "grades": ["hardware"],
-        "reports": "health", "production": false, "update": "on"});
+        "reports": "health", "production": false, "update": "on", "feed": null});
     assert_eq!(installation.json(&show), group);
     // What is not said stays as it was.
     installation.succeeds(&of_pump("update", "production", &["--least-index", "7"]));
