@@ -74,11 +74,8 @@ fn products_and_groups_are_made_shown_and_changed() {
     installation.fails(1, &of_pump("show", "spare", &[]), &none);
     installation.fails(1, &of_pump("update", "spare", &["--least-index", "1"]), &none);
     let nothing = of_pump("update", "production", &[]);
-    installation.fails(
-        1,
-        &nothing,
-        &["give --least-index, --grades, --reports, --production or --update"],
-    );
+    let fields = "give --least-index, --grades, --reports, --production, --update or --feed";
+    installation.fails(1, &nothing, &[fields]);
     let grade = of_pump("update", "production", &["--grades", "hard"]);
     installation.fails(1, &grade, &["400 malformed"]);
 }
