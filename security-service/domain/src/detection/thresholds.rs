@@ -147,7 +147,7 @@ thresholds! {
     sandbox_severe_devices = 2 in 1..1000, [Sandbox]:
         "Devices from which on it has severity 1.";
     new_destination_devices = 5 in 2..1000, [NewDestination]:
-        "Devices that try the destination within a day.";
+        "Devices that try the destination within a day; one more for each 100,000 devices of the group.";
     learning_days = 7 in 0..30, [NewDestination]:
         "Days in which a group's usual destinations are learned and none is a finding.";
     flood_mib = 10 in 1..65536, [Flood]:

@@ -171,3 +171,15 @@ fn every_threshold_has_an_effect() {
         assert!(of.rules.contains(&rule), "{name} is not said to be of {rule:?}");
     }
 }
+
+#[test]
+fn of_more_devices_more_have_to_try_a_destination() {
+    let found = |devices, trying| {
+        let scene = of(devices, each(trying, || refused(23, 0)));
+        !scene.find_with(Rule::NewDestination, &Thresholds::default()).is_empty()
+    };
+    for (devices, least) in [(10, 5), (99_999, 5), (400_000, 9), (1_000_000, 15)] {
+        assert!(found(devices, least), "{least} of {devices}");
+        assert!(!found(devices, least - 1), "fewer than {least} of {devices}");
+    }
+}

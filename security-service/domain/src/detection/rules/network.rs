@@ -76,6 +76,15 @@ pub(crate) fn outbreak(view: &View<'_>) -> Vec<Detection> {
     found.into_iter().map(detection).collect()
 }
 
+/// Devices of a group for each of which one more has to try a destination: what single devices try by chance, such as the port that a
+/// neighbour has chosen at random, comes together the more often the more they are.
+const ONE_MORE_FOR: u32 = 100_000;
+
+/// Returns how many of so many devices have to try a destination for it to be a finding.
+fn at_least(threshold: u32, devices: u32) -> u32 {
+    threshold.saturating_add(devices / ONE_MORE_FOR)
+}
+
 /// Devices try a destination that is not usual for the part, in whatever version.
 pub(crate) fn new_destination(view: &View<'_>) -> Vec<Detection> {
     let Some(since) = view.baseline.since() else { return Vec::new() };
@@ -97,7 +106,7 @@ pub(crate) fn new_destination(view: &View<'_>) -> Vec<Detection> {
         severity: Severity::SomeDay,
         evidence: Evidence::of(devices).to([*destination]),
     });
-    let least = view.thresholds.new_destination_devices;
+    let least = at_least(view.thresholds.new_destination_devices, view.population.devices());
     detections.filter(|detection| detection.evidence.count >= least).collect()
 }
 
