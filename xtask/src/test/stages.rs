@@ -79,8 +79,16 @@ pub(super) fn dependencies(test_run: &TestRun, log: &StageLog) -> Result<Counts>
 /// Kernels and boot loader of the board that the system tests run on, for which most stages wait.
 pub(super) fn kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
-    build_kernels(test_run, board, &[Purpose::Image, Purpose::Control])?;
+    build_kernels(test_run, board, purposes(test_run))?;
     Ok(Counts::PASSED)
+}
+
+/// What is built of kernels for the system tests: an image that was given brings its own, and its boot loader.
+pub(super) fn purposes(test_run: &TestRun) -> &'static [Purpose] {
+    if test_run.given.is_some() {
+        return &[Purpose::Control];
+    }
+    &[Purpose::Image, Purpose::Control]
 }
 
 /// Kernels and boot loaders of all other boards that stage `boards` looks at.
@@ -95,7 +103,9 @@ fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Resul
     let workspace = &test_run.workspace;
     let pins = pins::load(workspace)?;
     let board = Board::load(&workspace.root.join("images/boards"), board, Path::new("kernels"))?;
-    u_boot::build(workspace, &board, &pins, false)?;
+    if purposes.contains(&Purpose::Image) {
+        u_boot::build(workspace, &board, &pins, false)?;
+    }
     for purpose in purposes {
         kernel::build(workspace, &board, &pins, false, *purpose)?;
     }

@@ -82,6 +82,7 @@ pub(super) fn names() -> Vec<&'static str> {
 mod tests {
     use super::super::test_run::{OF_CHECK, StageResult, TestArgs};
     use super::*;
+    use holdfast_builder::kernel::Purpose;
     use holdfast_builder::workspace::Workspace;
     use std::time::Duration;
 
@@ -128,6 +129,52 @@ mod tests {
         let on_board = chosen(Some("orangepi-pc"), &["a_zombie"]);
         assert_eq!(on_board.1, ["kernels", "host-programs", "images", "system"]);
         assert_eq!(on_board.0.filters_of("system"), ["a_zombie"]);
+    }
+
+    /// What names the parts of an image, as a build system writes it.
+    const PARTS: &str = r#"
+built_by = "Buildroot 2026.08"
+board = "orangepi-pc"
+[kernel]
+image = "zImage"
+config = "linux.config"
+compiler = "gcc 14"
+source = { version = "6.12.1", sha256 = "aa", directory = "linux" }
+[boot_loader]
+image = "u-boot-nodtb.bin"
+config = "u-boot.config"
+source = { version = "2023.01", sha256 = "bb", directory = "u-boot" }
+[programs]
+directory = "programs"
+strip = "bin/strip"
+sources = "holdfast"
+cargo = "bin/cargo"
+rustc = "bin/rustc"
+[libc]
+version = "1.2.5"
+"#;
+
+    #[test]
+    fn an_image_that_was_given_brings_its_kernel() {
+        let scratch = tempfile::tempdir().unwrap();
+        let image = scratch.path().join("hello.img");
+        std::fs::write(&image, "").unwrap();
+        let workspace = Workspace { root: "/".into(), cache: "/".into(), jobs: None };
+        let run = |image: Option<&std::path::Path>| {
+            let args = TestArgs {
+                image: image.map(Into::into),
+                filters: vec!["the_image_boots".to_owned()],
+                ..TestArgs::default()
+            };
+            TestRun::new(&workspace, &args, &names())
+        };
+        assert!(run(Some(&image)).is_err(), "nothing names its parts");
+        std::fs::write(image.with_extension("parts.toml"), PARTS).unwrap();
+        let given = run(Some(&image)).unwrap();
+        assert_eq!(given.board.as_deref(), Some("orangepi-pc"));
+        assert!(given.is_chosen("kernels"), "the control of attacks runs on one");
+        assert_eq!(stages::purposes(&given), [Purpose::Control]);
+        assert_eq!(stages::purposes(&run(None).unwrap()), [Purpose::Image, Purpose::Control]);
     }
 
     #[test]
