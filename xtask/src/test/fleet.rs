@@ -1,4 +1,4 @@
-//! The stage `fleet`: a million simulated devices for a day in which nobody attacks them, and an outbreak among them; and a million that
+//! The stage `fleet`: a million simulated devices for a day in which nobody attacks them, and an outbreak among 20,000; and a million that
 //! check in with the service's own handlers within a day, and 20,000 that come back after an outage.
 
 use super::stage_log::StageLog;
@@ -13,10 +13,13 @@ const DEVICES: &str = "1000000";
 
 pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let mut counts = Counts::default();
-    for arguments in [["quiet", "--days", "1"], ["outbreak", "--days", "8"]] {
+    for arguments in [
+        &["quiet", "--days", "1", "--devices", DEVICES][..],
+        &["outbreak", "--days", "8", "--devices", "20000"],
+    ] {
         let mut command = cargo(test_run);
         command.args(["run", "--quiet", "--package", PACKAGE, "--"]).args(arguments);
-        counts.add(log.passes(command.args(["--devices", DEVICES]))?);
+        counts.add(log.passes(&mut command)?);
     }
     // Times are of the service as it is released.
     for arguments in [
