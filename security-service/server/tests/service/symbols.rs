@@ -8,6 +8,7 @@ use holdfast_service_domain::symbols::BuildId;
 use holdfast_service_store::moment::Observer;
 use object::read::{File, Object, ObjectSymbol};
 use serde_json::Value;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -85,7 +86,17 @@ fn symbols_are_taken_under_their_own_build_id_alone() {
 fn a_file_beyond_the_bound_is_refused_and_leaves_nothing() {
     let service = Installation::new();
     let id = "00".repeat(20);
-    let refused = put(&service, &id, &vec![0; 64 * 1024 * 1024 + 1]);
+    // Its length is said, and nobody has to send it to be refused.
+    let mut client = service.management.connect();
+    let head = format!(
+        "PUT /v1/catalogs/{}/symbols/{id} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {}\r\n\r\n",
+        service.catalog,
+        service.token,
+        64 * 1024 * 1024 + 1
+    );
+    client.stream.write_all(head.as_bytes()).unwrap();
+    let refused = client.answer();
     assert_eq!((refused.status, refused.problem().as_str()), (413, "too-large"));
     assert_eq!(files(&service), 0);
     assert_eq!(put(&service, &id, &vec![0; 1024]).status, 422, "the control: it is read");

@@ -197,7 +197,7 @@ fn what_has_become_of_a_release_is_reported(artefacts: &Artefacts) -> Result<()>
         let told: Vec<&str> =
             reports.iter().filter(of_update).map(|r| text(r, "description")).collect();
         let committed = |said: &&str| {
-            said.contains("outcome=committed")
+            said.contains("outcome=update-committed")
                 && said.contains("from=0.1.0")
                 && said.contains("to=0.2.0")
         };
