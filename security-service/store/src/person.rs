@@ -304,11 +304,12 @@ async fn person_of(
     Ok(Actor { by: By { name, person: PersonId::stored(id) }, grants })
 }
 
-/// Ends sessions that are over, and the oldest of a person who has many.
+/// Ends sessions of a person that are over, and the oldest where there are many. Those of other people are [`retention`](crate::retention)'s.
 async fn end_old(connection: &mut Connection, person: &str, now: u64) -> Result<(), StoreError> {
     for client in Client::ALL {
-        let old = "DELETE FROM session WHERE client = $1 AND (used_at < $2 OR began_at < $3)";
-        let old = sqlx::query(old).bind(client.word().to_owned());
+        let old = "DELETE FROM session
+            WHERE person = $1 AND client = $2 AND (used_at < $3 OR began_at < $4)";
+        let old = sqlx::query(old).bind(person.to_owned()).bind(client.word().to_owned());
         let old = old.bind(stored(now.saturating_sub(client.idle_s())));
         let old = old.bind(stored(now.saturating_sub(client.absolute_s())));
         old.execute(&mut *connection).await?;

@@ -14,7 +14,7 @@ pub const FINDING_KEPT_S: u64 = 396 * DAY_S;
 
 /// What is removed: a statement whose first parameter is the time before which a row is old, and the second how many rows at most; and
 /// the seconds for which rows are kept.
-const OLD: [(&str, u64); 9] = [
+const OLD: [(&str, u64); 5] = [
     (
         "DELETE FROM idempotency WHERE (catalog, name) IN (
             SELECT catalog, name FROM idempotency WHERE at < $1 LIMIT $2)",
@@ -41,27 +41,13 @@ const OLD: [(&str, u64); 9] = [
             WHERE closed_at > 0 AND closed_at < $1 LIMIT $2)",
         FINDING_KEPT_S,
     ),
-    (
-        "DELETE FROM session WHERE hash IN (
-            SELECT hash FROM session WHERE client = 'browser' AND used_at < $1 LIMIT $2)",
-        Client::Browser.idle_s(),
-    ),
-    (
-        "DELETE FROM session WHERE hash IN (
-            SELECT hash FROM session WHERE client = 'browser' AND began_at < $1 LIMIT $2)",
-        Client::Browser.absolute_s(),
-    ),
-    (
-        "DELETE FROM session WHERE hash IN (
-            SELECT hash FROM session WHERE client = 'command-line' AND used_at < $1 LIMIT $2)",
-        Client::CommandLine.idle_s(),
-    ),
-    (
-        "DELETE FROM session WHERE hash IN (
-            SELECT hash FROM session WHERE client = 'command-line' AND began_at < $1 LIMIT $2)",
-        Client::CommandLine.absolute_s(),
-    ),
 ];
+
+/// Sessions that nobody has used for long, and those that were begun long ago. The third parameter is what they are in.
+const UNUSED_SESSIONS: &str = "DELETE FROM session WHERE hash IN (
+    SELECT hash FROM session WHERE client = $3 AND used_at < $1 LIMIT $2)";
+const ENDED_SESSIONS: &str = "DELETE FROM session WHERE hash IN (
+    SELECT hash FROM session WHERE client = $3 AND began_at < $1 LIMIT $2)";
 
 impl Store {
     /// Removes what has ended long ago, at most so many rows of each kind, and says whether there may be more.
@@ -77,6 +63,17 @@ impl Store {
                     let delete = sqlx::query(delete).bind(before).bind(i64::from(most));
                     let deleted = delete.execute(&mut *connection).await?.rows_affected();
                     is_full |= deleted >= u64::from(most);
+                }
+                for client in Client::ALL {
+                    let old =
+                        [(UNUSED_SESSIONS, client.idle_s()), (ENDED_SESSIONS, client.absolute_s())];
+                    for (delete, kept_s) in old {
+                        let before = stored(now.saturating_sub(kept_s));
+                        let delete = sqlx::query(delete).bind(before).bind(i64::from(most));
+                        let delete = delete.bind(client.word().to_owned());
+                        let deleted = delete.execute(&mut *connection).await?.rows_affected();
+                        is_full |= deleted >= u64::from(most);
+                    }
                 }
                 Ok(is_full)
             })
