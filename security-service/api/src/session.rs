@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::session::{Client, csrf_token};
 use holdfast_service_store::person::Session;
+use holdfast_service_store::scope::Actor;
 use holdfast_types::hex::sha256;
 
 /// Prefix of the secret of a session.
@@ -66,6 +67,15 @@ impl Held {
 /// There are no random numbers.
 pub(crate) fn make_secret() -> Result<Secret, secret::NoRandom> {
     Secret::make("hfs")
+}
+
+/// Returns who holds a management token.
+///
+/// # Errors
+/// It is none, or has ended, and those of the database.
+pub async fn holder(service: &Service, token: &str) -> Result<Actor, Refusal> {
+    let actor = service.store.actor(&secret::hash(token), service.now()).await?;
+    actor.ok_or_else(|| Problem::Unauthenticated.into())
 }
 
 /// Begins a session in a browser by a management token, in the place of the one that it had, and returns its secret; nothing where the token is

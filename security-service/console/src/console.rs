@@ -5,8 +5,7 @@ use crate::attempts::Attempts;
 use crate::failure::Failure;
 use axum::Router;
 use axum::http::{HeaderMap, header};
-use holdfast_service_api::{Refusal, Service, secret, session};
-use holdfast_service_domain::problem::Problem;
+use holdfast_service_api::{Service, secret, session};
 use holdfast_service_store::scope::Actor;
 use std::sync::{Arc, Mutex};
 
@@ -35,11 +34,8 @@ impl Console {
     pub(crate) async fn who(&self, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
         if let Some(header) = headers.get(header::AUTHORIZATION) {
             let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-            let hash = secret::hash(token.unwrap_or_default());
-            let actor = self.service.store.actor(&hash, self.service.now()).await;
-            let actor =
-                actor.map_err(Refusal::from)?.ok_or(Refusal::from(Problem::Unauthenticated));
-            return Ok(Some(SignedIn { actor: actor?, form_token: String::new() }));
+            let actor = session::holder(&self.service, token.unwrap_or_default()).await?;
+            return Ok(Some(SignedIn { actor, form_token: String::new() }));
         }
         let held = session::of_cookie(&self.service, headers).await?;
         Ok(held.map(|held| {

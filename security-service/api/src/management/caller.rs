@@ -3,7 +3,6 @@
 use super::shapes::Done;
 use crate::body;
 use crate::refusal::Refusal;
-use crate::secret;
 use crate::service::Service;
 use crate::session;
 use axum::body::Bytes;
@@ -61,8 +60,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
             return Ok(Self(session.session.actor));
         }
         let token = token.ok_or_else(|| Refusal::from(Problem::Unauthenticated))?;
-        let actor = service.store.actor(&secret::hash(token), service.now()).await?;
-        actor.map(Self).ok_or_else(|| Problem::Unauthenticated.into())
+        session::holder(service, token).await.map(Self)
     }
 }
 
