@@ -4,6 +4,7 @@ use crate::failure::HostLacks;
 use crate::process;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
+use holdfast_images::destination;
 use holdfast_images::key::PrivateKey;
 use std::fs::{self, File};
 use std::io::Read;
@@ -46,8 +47,7 @@ pub fn rsa(path: &Path) -> Result<PathBuf> {
             bail!("{} is there already; a key is never overwritten", file.display());
         }
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = destination::parent(path);
     workspace::make_directory(directory)?;
     let scratch = tempfile::tempdir_in(directory).context("cannot make a directory")?;
     let made = scratch.path().join("key.pem");

@@ -323,8 +323,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
 /// # Errors
 /// The file cannot be written.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    make_directory(directory.unwrap_or(Path::new(".")))?;
+    make_directory(destination::parent(path))?;
     Ok(destination::write(path, bytes.as_ref())?)
 }
 

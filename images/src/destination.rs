@@ -211,7 +211,9 @@ fn unfit(path: &Path, reason: &'static str) -> DestinationError {
     DestinationError::Unfit { path: path.to_owned(), reason }
 }
 
-fn parent(path: &Path) -> &Path {
+/// Returns the directory that something lies in.
+#[must_use]
+pub fn parent(path: &Path) -> &Path {
     // A bare name lies in the working directory.
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -11,6 +11,7 @@ use holdfast_builder::progress::Step;
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{host, process, source_package, u_boot};
 use holdfast_images::board::Board;
+use holdfast_images::destination;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,12 +84,11 @@ pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Re
     }
     same_patches(&provenance, &kernel.patches).with_context(|| image.to_string())?;
     // All of it, or nothing that looks like it.
-    let parent = args.output.parent().filter(|p| !p.as_os_str().is_empty());
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-sources-")
         // As the umask has it, and not for the owner alone.
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        .tempdir_in(parent.unwrap_or(Path::new(".")))
+        .tempdir_in(destination::parent(&args.output))
         .with_context(|| format!("cannot write beside {}", args.output.display()))?;
     let mut step = Step::begin("collecting sources");
     let (linux, loader) = (scratch.path().join("linux"), scratch.path().join("u-boot"));

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::workspace;
+use holdfast_images::destination;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
@@ -130,8 +131,7 @@ pub(crate) struct Reserved {
 /// # Errors
 /// The directory cannot be made, or no file in it.
 pub(crate) fn reserve(path: &Path) -> Result<Reserved> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = destination::parent(path);
     let failed = || format!("cannot write {}", path.display());
     if !directory.is_dir() {
         let mut builder = fs::DirBuilder::new();

@@ -169,8 +169,7 @@ pub(super) fn export(args: &CatalogArgs, path: &Path) -> Result<()> {
     check_rights(&catalog)?;
     let at = UNIX_EPOCH.elapsed().context("this host's clock shows a time before 1970")?.as_secs();
     // Beside the output, where there has to be room for it.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
+    let parent = destination::parent(path);
     let scratch = tempfile::Builder::new().prefix(".holdfast-export-").tempdir_in(parent);
     let scratch = scratch.with_context(|| format!("cannot write in {}", parent.display()))?;
     let documents = documents(&catalog, scratch.path())?;

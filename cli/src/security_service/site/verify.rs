@@ -10,6 +10,7 @@ use super::manifest::{
 use super::summary::{Summary, Verified};
 use crate::security_service::audit_log::{self, line};
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use holdfast_images::destination;
 use holdfast_service_domain::audit::EXPORT_VERB;
 use holdfast_service_domain::checkpoint::{Checkpoint, MAX_FILE_BYTES};
 use holdfast_types::hex::{hex, sha256};
@@ -104,8 +105,7 @@ pub(super) fn verify(
     };
     let is_there = directory.symlink_metadata().is_ok();
     ensure!(!is_there, "{}: is there already; name a new directory", directory.display());
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
+    let parent = destination::parent(directory);
     let scratch = tempfile::Builder::new().prefix(".holdfast-site-").tempdir_in(parent);
     let scratch = scratch.with_context(|| format!("cannot write in {}", parent.display()))?;
     let made = scratch.path().join("export");
