@@ -15,6 +15,7 @@ mod devices;
 mod doctor;
 mod imports;
 mod installation;
+mod offered;
 mod people;
 mod refusals;
 mod signed_releases;

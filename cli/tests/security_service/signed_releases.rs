@@ -1,47 +1,15 @@
 //! Releases that the service takes from a repository's signed metadata.
 
 use crate::installation::Installation;
-use holdfast_images::key::PrivateKey;
-use holdfast_release::Release;
-use holdfast_release::metadata::Role;
-use holdfast_release::reuse::CHUNK_BYTES;
-use holdfast_repository::{Lifetimes, Repository, Roles};
-use holdfast_sandbox::held::ReleaseSubject;
-use holdfast_types::Version;
+use crate::offered;
+use holdfast_repository::Lifetimes;
 use serde_json::{Value, json};
 use std::path::Path;
 
-const YEAR_S: u64 = 365 * 86_400;
-
-/// A repository with one key for all roles, which offers one release of the OS.
+/// A repository that offers a release from now on.
 fn publish(directory: &Path, seed: u8, version: &str, boot: &str) {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let key = PrivateKey::from_secret(&[seed; 32], true);
-    let roles = [Role::Root, Role::Timestamp, Role::Snapshot, Role::Targets];
-    let roles = Roles { keys: roles.map(|role| (role, (vec![key.public()], 1))).into() };
-    let mut root = Repository::first_root(&roles, YEAR_S, now).unwrap();
-    root.sign(&key);
-    let mut repository = Repository::create(directory, &root).unwrap();
-    let release = Release {
-        subject: ReleaseSubject::Os,
-        product: "pump".to_owned(),
-        board: "qemu-virt".to_owned(),
-        version: version.parse().unwrap(),
-        rollback_index: 7,
-        least_os: Version::default(),
-        boot_bytes: CHUNK_BYTES as u64,
-        root_hash: "5a".repeat(32),
-        boot_chunks: "0a".repeat(16),
-        boot_digest: boot.to_owned(),
-        feed: None,
-    };
-    let path = format!("pump-{version}.slot");
-    // Another release is another file.
-    let bytes = vec![boot.as_bytes()[0]; CHUNK_BYTES * 2];
-    let target = repository.add_file(&path, &bytes, release).unwrap();
-    let mut targets = repository.next_targets([(path, target)].into(), YEAR_S, now).unwrap();
-    targets.sign(&key);
-    repository.publish(&targets, &[key], Lifetimes::default(), now).unwrap();
+    offered::publish(directory, &offered::key(seed), (version, boot), Lifetimes::default(), now);
 }
 
 #[test]

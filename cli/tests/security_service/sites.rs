@@ -1,13 +1,8 @@
 //! Sites on a network without a way out: results that are carried out and verified, releases and issuing certificates that are carried in.
 
 use crate::installation::{Installation, assert_said, id, text};
-use holdfast_images::key::PrivateKey;
-use holdfast_release::Release;
-use holdfast_release::metadata::Role;
-use holdfast_release::reuse::CHUNK_BYTES;
-use holdfast_repository::{Lifetimes, Repository, Roles};
-use holdfast_sandbox::held::ReleaseSubject;
-use holdfast_types::Version;
+use crate::offered;
+use holdfast_repository::Lifetimes;
 use holdfast_types::hex::sha256;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -220,40 +215,10 @@ fn an_export_says_which_lists_the_token_may_not_read() {
     assert!(installation.succeeds(&verify("out.tar")).contains("by auditor, row "));
 }
 
-fn key() -> PrivateKey {
-    PrivateKey::from_secret(&[1; 32], true)
-}
-
-/// Offers a release in a repository, made where it is not there yet.
+/// Offers a release in a repository.
 fn publish(directory: &Path, version: &str, lifetimes: Lifetimes, now: u64) {
-    let roles = [Role::Root, Role::Timestamp, Role::Snapshot, Role::Targets];
-    let roles = Roles { keys: roles.map(|role| (role, (vec![key().public()], 1))).into() };
-    let mut repository = if directory.exists() {
-        Repository::open(directory).unwrap()
-    } else {
-        let mut root = Repository::first_root(&roles, 365 * DAY_S, now).unwrap();
-        root.sign(&key());
-        Repository::create(directory, &root).unwrap()
-    };
-    let release = Release {
-        subject: ReleaseSubject::Os,
-        product: "pump".to_owned(),
-        board: "qemu-virt".to_owned(),
-        version: version.parse().unwrap(),
-        rollback_index: 7,
-        least_os: Version::default(),
-        boot_bytes: CHUNK_BYTES as u64,
-        root_hash: "5a".repeat(32),
-        boot_chunks: "0a".repeat(16),
-        boot_digest: sha256(version.as_bytes()),
-        feed: None,
-    };
-    let path = format!("pump-{version}.slot");
-    let bytes = vec![version.as_bytes()[4]; CHUNK_BYTES * 2];
-    let target = repository.add_file(&path, &bytes, release).unwrap();
-    let mut targets = repository.next_targets([(path, target)].into(), 365 * DAY_S, now).unwrap();
-    targets.sign(&key());
-    repository.publish(&targets, &[key()], lifetimes, now).unwrap();
+    let boot = sha256(version.as_bytes());
+    offered::publish(directory, &offered::key(1), (version, &boot), lifetimes, now);
 }
 
 fn copy(from: &Path, to: &Path) {
