@@ -12,17 +12,14 @@
 )]
 
 use holdfast_evidence::messages::{CatalogId, Profile};
-use holdfast_service_clients::{SoftwareDevice, Target, checked_in};
+use holdfast_service_clients::{Installed, ServiceProcess, SoftwareDevice, checked_in};
 use holdfast_service_issuing::lint::verify_chain;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use webpki::KeyUsage;
@@ -84,52 +81,20 @@ impl Place {
     }
 }
 
-/// The program as a process.
-struct Running {
-    child: Child,
-    device: Target,
-    management: Target,
-}
-
-impl Running {
-    fn start(place: &Place) -> Self {
-        let mut authorities = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(place.path("service/authorities.pem")).unwrap();
-        authorities.add(root).unwrap();
-        let mut child = place.service().arg("run").stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        // `devices at A, management at B event=service_listening`
-        let mut line = String::new();
-        while !line.contains("event=service_listening") {
-            line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the service did not start");
-        }
-        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let target = |address: &str| Target {
-            address: address.trim_end_matches(',').parse::<SocketAddr>().unwrap(),
-            authorities: authorities.clone(),
-            before: Vec::new(),
-        };
-        Self { child, device: target(words[2]), management: target(words[5]) }
-    }
-
-    fn done(&self, token: &str, catalog: CatalogId, path: &str, body: &Value) -> Value {
-        let headers = format!("Authorization: Bearer {token}\r\n");
-        let path = format!("/v1/catalogs/{catalog}{path}");
-        let method = if body.is_null() { "GET" } else { "POST" };
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.management.ask(method, &path, &headers, body.as_bytes());
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn done(
+    service: &ServiceProcess,
+    token: &str,
+    catalog: CatalogId,
+    path: &str,
+    body: &Value,
+) -> Value {
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let path = format!("/v1/catalogs/{catalog}{path}");
+    let method = if body.is_null() { "GET" } else { "POST" };
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = service.management.ask(method, &path, &headers, body.as_bytes());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
 }
 
 fn is_empty(directory: &Path) -> bool {
@@ -139,23 +104,19 @@ fn is_empty(directory: &Path) -> bool {
 #[test]
 fn a_root_in_a_token_signs_what_others_believe_and_its_key_stays_there() {
     let place = Place::new();
-    let made = place.init();
-    assert!(made.status.success(), "{made:?}");
-    let said = String::from_utf8(made.stdout).unwrap();
-    let ticket = said.trim().rsplit('/').next().unwrap().to_owned();
-    let catalog = said.lines().next().unwrap().rsplit(' ').next().unwrap();
-    let catalog = CatalogId::parse(catalog).unwrap();
+    let installed = Installed::of(place.init(), &place.path("service"));
+    let catalog = installed.catalog;
+    let start = || ServiceProcess::start(place.service(), &installed.authorities, |_| {});
     assert!(is_empty(&place.path("service/roots")), "no key of a root is a file");
     let root = place.path(&format!("service/catalog-{catalog}.pem"));
     let root = CertificateDer::from_pem_file(root).unwrap();
-    let service = Running::start(&place);
-    let first = service.management.ask("POST", &format!("/v1/first-owner/{ticket}"), "", b"");
-    let token = first.json()["token"].as_str().unwrap().to_owned();
+    let service = start();
+    let token = installed.first_owner(&service.management);
     let release = json!({"boot": "b0".repeat(32), "version": "1.4.0", "index": 7});
-    service.done(&token, catalog, "/releases", &release);
+    done(&service, &token, catalog, "/releases", &release);
     let mut device = SoftwareDevice::new(catalog);
     let claim = json!({"devices": [{"device": device.id.to_string(), "grade": "software"}]});
-    service.done(&token, catalog, "/claims", &claim);
+    done(&service, &token, catalog, "/claims", &claim);
     assert_eq!(device.enrol(&service.device).status, 200);
     let mut chain = || {
         let answer = checked_in(&device.check_in(&service.device));
@@ -171,7 +132,7 @@ fn a_root_in_a_token_signs_what_others_believe_and_its_key_stays_there() {
     let renewed = place.service().args(["renew", "--catalog", &catalog.to_string()]).output();
     assert!(renewed.as_ref().unwrap().status.success(), "{renewed:?}");
     drop(service);
-    let service = Running::start(&place);
+    let service = start();
     let answer = checked_in(&device.check_in(&service.device));
     let next = &answer.certificates[0].chain;
     assert_ne!(next[1], first[1]);

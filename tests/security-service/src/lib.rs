@@ -1,5 +1,5 @@
 //! Devices as the Security Service sees them, for its tests and for measurements: a small HTTP client over TLS, a device with a TPM in
-//! software, and one with a key of its own, which can be copied.
+//! software, and one with a key of its own, which can be copied; and the program of the service as a process.
 //!
 //! Whatever is not as it has to be is a panic, as in a test.
 
@@ -14,11 +14,13 @@
 )]
 
 mod client;
+mod process;
 mod reporter;
 mod software_device;
 mod tpm_device;
 
 pub use client::{Answer, Client, Target};
+pub use process::{Installed, ServiceProcess};
 pub use reporter::{Shown, batch, report};
 pub use software_device::{SoftwareDevice, point, software_key};
 pub use tpm_device::TpmDevice;

@@ -72,9 +72,9 @@ fn measure(program: &Path, database: &str) -> Value {
 fn bytes_of_a_check_in(service: &Service) -> (u64, u64) {
     let mut device = TpmDevice::new(service.catalog);
     service.claim(std::iter::once(device.id.to_string()), "emulated");
-    assert_eq!(device.enrol(&service.device).status, 200);
-    checked_in(&device.check_in(&service.device));
-    let mut client = service.device.connect();
+    assert_eq!(device.enrol(service.device()).status, 200);
+    checked_in(&device.check_in(service.device()));
+    let mut client = service.device().connect();
     let request = device.request(&client.exporter(&device.id.0));
     let path = holdfast_evidence::messages::CHECK_IN_PATH;
     let answer = checked_in(&post(&mut client, path, &request));
@@ -95,7 +95,7 @@ fn enrolled(service: &Service) -> Vec<SoftwareDevice> {
         (0..DEVICES).map(|_| SoftwareDevice::new(service.catalog)).collect();
     service.claim(devices.iter().map(|device| device.id.to_string()), "software");
     for device in &devices {
-        assert_eq!(device.enrol(&service.device).status, 200);
+        assert_eq!(device.enrol(service.device()).status, 200);
     }
     devices
 }
@@ -107,7 +107,7 @@ fn check_in(service: &Service, devices: &mut [SoftwareDevice], times: usize) {
             scope.spawn(move || {
                 for _ in 0..times {
                     for device in part.iter_mut() {
-                        let answer = checked_in(&device.check_in(&service.device));
+                        let answer = checked_in(&device.check_in(service.device()));
                         assert_eq!((answer.profile, answer.reasons.len()), (Profile::Full, 0));
                     }
                 }

@@ -1,14 +1,10 @@
 //! The program as a process, with what the kernel says that it uses.
 
 use holdfast_evidence::messages::CatalogId;
-use holdfast_service_clients::Target;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use holdfast_service_clients::{Installed, ServiceProcess, Target};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Units of times in `/proc/PID/stat` in a second (`proc(5)`; a constant of Linux's interface on all of its architectures that we run on).
@@ -16,9 +12,7 @@ const TICKS_PER_S: f64 = 100.0;
 
 /// The service, in a folder of its own.
 pub(crate) struct Service {
-    child: Child,
-    pub(crate) device: Target,
-    management: Target,
+    process: ServiceProcess,
     pub(crate) catalog: CatalogId,
     token: String,
     _directory: TempDir,
@@ -38,49 +32,31 @@ impl Service {
         init.args(["init", "--catalog", "load", "--name", "service.example"]);
         init.args(["--device", "127.0.0.1:0", "--management", "127.0.0.1:0"]);
         init.args(["--database", database, "--grades", "software,emulated"]);
-        let made = init.output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let said = String::from_utf8(made.stdout).unwrap();
-        let ticket = said.trim().rsplit('/').next().unwrap().to_owned();
-        let catalog = said.lines().next().unwrap().rsplit(' ').next().unwrap();
-        let catalog = CatalogId::parse(catalog).unwrap();
+        let installed = Installed::of(init.output().unwrap(), &folder);
         // All devices have one address here.
         let settings = folder.join("settings.toml");
         let text = std::fs::read_to_string(&settings).unwrap();
         let wider = text.replace("most_per_address = 8", "most_per_address = 256");
         assert_ne!(text, wider);
         std::fs::write(&settings, wider).unwrap();
-        let mut authorities = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(folder.join("authorities.pem")).unwrap();
-        authorities.add(root).unwrap();
-        let mut child = command().arg("run").stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        // `devices at A, management at B event=service_listening`
-        let mut line = String::new();
-        while !line.contains("event=service_listening") {
-            line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the service did not start");
-        }
-        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let target = |address: &str| Target {
-            address: address.trim_end_matches(',').parse().unwrap(),
-            authorities: authorities.clone(),
-            before: Vec::new(),
-        };
-        let (device, management) = (target(words[2]), target(words[5]));
-        let first = management.ask("POST", &format!("/v1/first-owner/{ticket}"), "", b"");
-        let token = first.json()["token"].as_str().unwrap().to_owned();
-        let this = Self { child, device, management, catalog, token, _directory: directory };
+        let process = ServiceProcess::start(command(), &installed.authorities, |_| {});
+        let token = installed.first_owner(&process.management);
+        let this = Self { process, catalog: installed.catalog, token, _directory: directory };
         let boot = "b0".repeat(32);
         this.post("/releases", &json!({"boot": boot, "version": "1.4.0", "index": 7}));
         this
     }
 
+    /// Where devices ask it.
+    pub(crate) fn device(&self) -> &Target {
+        &self.process.device
+    }
+
     fn post(&self, path: &str, body: &Value) {
         let headers = format!("Authorization: Bearer {}\r\n", self.token);
         let path = format!("/v1/catalogs/{}{path}", self.catalog);
-        let answer = self.management.ask("POST", &path, &headers, body.to_string().as_bytes());
+        let answer =
+            self.process.management.ask("POST", &path, &headers, body.to_string().as_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
@@ -93,7 +69,7 @@ impl Service {
 
     /// Seconds of processors that its process has used, in user space and in the kernel.
     pub(crate) fn processor_s(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
         // The name, which may have blanks, is in parentheses; `utime` and `stime` are the 12th and 13th field behind it.
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         let ticks = |index: usize| fields[index].parse::<f64>().unwrap();
@@ -102,15 +78,9 @@ impl Service {
 
     /// KiB of memory that it has resident.
     pub(crate) fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().split(' ').next().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

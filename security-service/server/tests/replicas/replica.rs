@@ -4,37 +4,22 @@ use crate::receiver::Receiver;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use holdfast_service::folder;
-use holdfast_service_clients::{Answer, Target};
+use holdfast_service_clients::{Answer, Installed, ServiceProcess, Target};
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection, Row};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-
-/// Longest wait for a process to listen.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A process.
-struct Process {
-    child: Child,
-    device: Target,
-    management: Target,
-}
 
 /// All of them.
 pub(crate) struct Replicas {
     pub(crate) catalog: CatalogId,
     token: String,
     folders: Vec<PathBuf>,
-    processes: Vec<Mutex<Process>>,
+    processes: Vec<Mutex<ServiceProcess>>,
     authorities: RootCertStore,
     log: Arc<Mutex<String>>,
     _directory: TempDir,
@@ -57,11 +42,7 @@ impl Replicas {
             .args(["--database", url, "--grades", "software"])
             .output()
             .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let said = String::from_utf8(made.stdout).unwrap();
-        let ticket = said.trim().rsplit('/').next().unwrap().to_owned();
-        let catalog = said.lines().next().unwrap().rsplit(' ').next().unwrap();
-        let catalog = CatalogId::parse(catalog).unwrap();
+        let installed = Installed::of(made, &first);
         let credentials = first.join("object-store-credentials");
         folder::write_secret(&credentials, format!("{ACCESS_KEY}\n{SECRET_KEY}\n")).unwrap();
         Receiver::vouch_for(&[hook], &first.join("receivers.pem"));
@@ -81,24 +62,15 @@ impl Replicas {
             let copied = Command::new("cp").arg("-a").arg(&first).arg(other).status().unwrap();
             assert!(copied.success());
         }
-        let mut authorities = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(first.join("authorities.pem")).unwrap();
-        authorities.add(root).unwrap();
         let log = Arc::default();
-        let processes =
-            folders.iter().map(|folder| Mutex::new(run(folder, &authorities, &log))).collect();
-        let mut this = Self {
-            catalog,
-            token: String::new(),
-            folders,
-            processes,
-            authorities,
-            log,
-            _directory: directory,
-        };
-        let path = format!("/v1/first-owner/{ticket}");
-        let owner = this.management(0).ask("POST", &path, "", b"").json();
-        this.token = owner["token"].as_str().unwrap().to_owned();
+        let processes: Vec<_> = folders
+            .iter()
+            .map(|folder| Mutex::new(run(folder, &installed.authorities, &log)))
+            .collect();
+        let token = installed.first_owner(&processes[0].lock().unwrap().management);
+        let Installed { catalog, authorities, .. } = installed;
+        let this =
+            Self { catalog, token, folders, processes, authorities, log, _directory: directory };
         let boot = "b0".repeat(32);
         this.done(0, "POST", "/releases", &json!({"boot": boot, "version": "1.4.0", "index": 7}));
         this
@@ -107,8 +79,7 @@ impl Replicas {
     /// Kills an instance, and starts another on its folder.
     pub(crate) fn kill(&self, number: usize) {
         let mut process = self.processes[number].lock().unwrap();
-        process.child.kill().unwrap();
-        process.child.wait().unwrap();
+        process.kill();
         *process = run(&self.folders[number], &self.authorities, &self.log);
     }
 
@@ -146,38 +117,11 @@ impl Replicas {
     }
 }
 
-impl Drop for Replicas {
-    fn drop(&mut self) {
-        for process in &self.processes {
-            let mut process = process.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-        }
-    }
-}
-
-fn run(folder: &Path, authorities: &RootCertStore, log: &Arc<Mutex<String>>) -> Process {
-    let mut child = command(folder).arg("run").stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let (sender, receiver) = channel();
+fn run(folder: &Path, authorities: &RootCertStore, log: &Arc<Mutex<String>>) -> ServiceProcess {
     let log = log.clone();
-    std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            log.lock().unwrap().push_str(&format!("{line}\n"));
-            if line.contains("event=service_listening") {
-                let _ = sender.send(line);
-            }
-        }
-    });
-    // `devices at A, management at B event=service_listening`
-    let line = receiver.recv_timeout(DEADLINE).expect("a process that listens");
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let target = |address: &str| Target {
-        address: address.trim_end_matches(',').parse().unwrap(),
-        authorities: authorities.clone(),
-        before: Vec::new(),
-    };
-    Process { child, device: target(words[2]), management: target(words[5]) }
+    ServiceProcess::start(command(folder), authorities, move |line| {
+        log.lock().unwrap().push_str(&format!("{line}\n"));
+    })
 }
 
 /// The database, as somebody sees it who is none of the instances.

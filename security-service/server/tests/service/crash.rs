@@ -3,18 +3,15 @@
 use crate::device::{SoftwareDevice, checked_in, post, software_device};
 use crate::installation::{BOOT, Installation};
 use holdfast_evidence::messages::{Bytes, CHECK_IN_PATH, CatalogId, CheckInAnswer, Profile};
-use holdfast_service_clients::{Client, Target};
+use holdfast_service_clients::{Client, Installed, ServiceProcess};
 use holdfast_service_store::postgres_harness::Postgres;
 use holdfast_types::hex::hex;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection, Executor};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -62,9 +59,8 @@ fn no_answer_is_given_before_it_is_stored() {
 /// The program as a process, which is killed and started again on its folder.
 struct Program {
     folder: PathBuf,
-    process: Option<Child>,
-    device: Target,
-    management: Target,
+    process: ServiceProcess,
+    authorities: RootCertStore,
     token: String,
     catalog: CatalogId,
     _directory: TempDir,
@@ -90,80 +86,29 @@ impl Program {
             "--database",
             database,
         ]);
-        let output = init.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let said = String::from_utf8(output.stdout).unwrap();
-        let ticket = said.trim().rsplit('/').next().unwrap().to_owned();
-        let catalog = said.lines().next().unwrap().rsplit(' ').next().unwrap();
-        let catalog = CatalogId::parse(catalog).unwrap();
-        let mut authorities = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(folder.join("authorities.pem")).unwrap();
-        authorities.add(root).unwrap();
-        let target = Target {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            authorities: authorities.clone(),
-            before: Vec::new(),
-        };
-        let mut this = Self {
-            folder,
-            process: None,
-            device: target.clone(),
-            management: target,
-            token: String::new(),
-            catalog,
-            _directory: directory,
-        };
-        this.start();
-        let path = format!("/v1/first-owner/{ticket}");
-        let first = this.management.ask("POST", &path, "", b"").json();
-        this.token = first["token"].as_str().unwrap().to_owned();
+        let installed = Installed::of(init.output().unwrap(), &folder);
+        let process = ServiceProcess::start(program(&folder), &installed.authorities, |_| {});
+        let token = installed.first_owner(&process.management);
+        let Installed { catalog, authorities, .. } = installed;
+        let this = Self { folder, process, authorities, token, catalog, _directory: directory };
         let release = json!({"boot": hex(&BOOT), "version": "1.4.0", "index": 7});
         this.ask("POST", "/releases", &release);
         this
     }
 
-    fn start(&mut self) {
-        let mut run = program(&self.folder);
-        let mut process = run.arg("run").stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap());
-        // `devices at A, management at B event=service_listening`
-        let mut line = String::new();
-        while !line.contains("event=service_listening") {
-            line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the service did not start");
-        }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.device.address = words[2].trim_end_matches(',').parse().unwrap();
-        self.management.address = words[5].parse().unwrap();
-        // Whoever reads it lets the service write.
-        std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        self.process = Some(process);
-    }
-
     /// SIGKILL, and another start.
     fn kill_and_start(&mut self) {
-        let mut process = self.process.take().unwrap();
-        process.kill().unwrap();
-        process.wait().unwrap();
-        self.start();
+        self.process.kill();
+        self.process = ServiceProcess::start(program(&self.folder), &self.authorities, |_| {});
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let headers = format!("Authorization: Bearer {}\r\n", self.token);
         let path = format!("/v1/catalogs/{}{path}", self.catalog);
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.management.ask(method, &path, &headers, body.as_bytes());
+        let answer = self.process.management.ask(method, &path, &headers, body.as_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }
 
@@ -200,18 +145,18 @@ fn survives_kills(database: &str) {
     let mut device = SoftwareDevice::new(service.catalog);
     let claim = json!({"devices": [{"device": device.id.to_string(), "grade": "software"}]});
     service.ask("POST", "/claims", &claim);
-    assert_eq!(device.enrol(&service.device).status, 200);
-    assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
+    assert_eq!(device.enrol(&service.process.device).status, 200);
+    assert_eq!(checked_in(&device.check_in(&service.process.device)).profile, Profile::Full);
     // The first check-in after a start opens the issuing key, as those below do.
     service.kill_and_start();
-    let mut client = service.device.connect();
+    let mut client = service.process.device.connect();
     let began = Instant::now();
     send(&mut client, &device, 1.0);
     device.receipt = Some(received(&mut client).unwrap().receipt);
     let usual = began.elapsed();
     let (mut answered, mut lost) = (0, 0);
     for kill in 0..KILLS * 2 {
-        let mut client = service.device.connect();
+        let mut client = service.process.device.connect();
         // Half of the kills fall while the request is on its way, and half while it is decided on, written and answered.
         let is_whole = kill % 2 == 1;
         let part = if is_whole { 1.0 } else { f64::from(kill % KILLS) / f64::from(KILLS) };
@@ -228,7 +173,7 @@ fn survives_kills(database: &str) {
             None => lost += 1,
         }
         // Whatever became of it, the device goes on: what it was told is known, and what it was not told costs nothing.
-        let next = checked_in(&device.check_in(&service.device));
+        let next = checked_in(&device.check_in(&service.process.device));
         assert_eq!((next.profile, next.reasons.len()), (Profile::Full, 0), "after kill {kill}");
     }
     assert!(answered > 0 && lost > 0, "{answered} answered, {lost} lost");
@@ -238,10 +183,10 @@ fn survives_kills(database: &str) {
     assert_eq!(findings["items"], json!([]));
     // The control: a receipt that was put back is found after all these starts.
     let old = device.receipt.clone();
-    checked_in(&device.check_in(&service.device));
-    checked_in(&device.check_in(&service.device));
+    checked_in(&device.check_in(&service.process.device));
+    checked_in(&device.check_in(&service.process.device));
     device.receipt = old;
-    assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::UpdateOnly);
+    assert_eq!(checked_in(&device.check_in(&service.process.device)).profile, Profile::UpdateOnly);
 }
 
 #[test]
@@ -263,10 +208,10 @@ fn an_enrolment_that_a_kill_cuts_is_begun_anew() {
     let claim = json!({"devices": [{"device": device.id.to_string(), "grade": "software"}]});
     service.ask("POST", "/claims", &claim);
     service.kill_and_start();
-    assert_eq!(device.enrol(&service.device).status, 200);
+    assert_eq!(device.enrol(&service.process.device).status, 200);
     service.kill_and_start();
-    assert_eq!(device.enrol(&service.device).status, 200, "again, with the same key");
-    let mut client = service.device.connect();
+    assert_eq!(device.enrol(&service.process.device).status, 200, "again, with the same key");
+    let mut client = service.process.device.connect();
     let mut request = device.request(&client.exporter(&device.id.0));
     request.receipt = Some(Bytes(vec![0; 40]));
     let answer = checked_in(&post(&mut client, CHECK_IN_PATH, &request));
